@@ -1,0 +1,199 @@
+"""Config: everything a run's result depends on, in one frozen and validated place."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import data
+from .attacks import Attack
+from .methods import METHODS
+from .models import ARCHITECTURES
+
+# What each data set changes.  CIFAR-10 and SVHN: section 5.1 of the paper.  Anything else is your own images.
+PRESETS: dict[str, dict] = {
+    "digits": {"model": "small-cnn", "epochs": 40, "eps": 0.2, "step": 0.05, "augmentation": "none"},
+    "cifar10": {"model": "resnet18", "epochs": 200, "eps": 8 / 255, "step": 2 / 255, "augmentation": "crop+flip"},
+    "svhn": {"model": "resnet18", "epochs": 200, "eps": 8 / 255, "step": 1 / 255, "augmentation": "none"},
+    "your images": {"model": "small-cnn", "epochs": 40, "eps": 8 / 255, "step": 2 / 255, "augmentation": "none"},
+}
+
+CHOICES = {
+    "model": tuple(ARCHITECTURES),
+    "augmentation": ("none", "crop", "crop+flip"),
+    "attack_loss": ("cross-entropy", "method"),
+    "attack_batch_norm": ("eval", "train"),
+    "attack_start": ("uniform", "zero"),
+    "reduction": ("weighted", "mean"),
+    "lonely_anchors": ("zero", "drop"),
+}
+AT_LEAST_ZERO = (
+    "separation_weight", "eps", "step", "attack_steps", "evaluation_steps", "eps_warmup_epochs", "warmup_epochs", "momentum",
+    "weight_decay", "focal_gamma", "max_margin",
+)  # fmt: skip
+ABOVE_ZERO = (
+    "epochs", "batch_size", "learning_rate", "lr_decay", "temperature", "ldam_scale", "weight_ratio", "max_per_class",
+    "test_per_class", "projection", "threads",
+)  # fmt: skip
+WHOLE = (
+    "epochs", "seed", "batch_size", "attack_steps", "evaluation_steps", "warmup_epochs", "eps_warmup_epochs", "max_per_class",
+    "test_per_class", "projection", "threads",
+)  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be run; the message says which and what would do."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run.  Equal configs give equal results on the CPU, bit for bit.
+
+    Fields left at None whose comment names the preset take the data set's value from PRESETS.
+    """
+
+    dataset: str = "digits"  # "digits", "cifar10", "svhn", or the path of your own images
+    imbalance: str = "step-25"  # "step-K", "exp-K", "balanced", "none"; see data.class_counts
+    method: str = "SRAT-CE"  # a row of METHODS
+    adversarial: bool = True
+    epochs: int | None = None  # T; preset
+    seed: int = 0  # decides subset, initial weights, order, augmentation and random starts
+    separation_weight: float = 1.0  # λ; used by methods with a separation loss
+    weight_ratio: float | None = None  # a plain under:well ratio instead of class-balanced weights
+    classes: tuple[str, ...] | None = None  # (well-represented, under-represented) for the binary study
+    max_per_class: int | None = None  # at most so many training images a class, for trial runs
+    test_per_class: int | None = None  # a test sample of so many a class, for trial runs
+
+    model: str | None = None  # preset
+    augmentation: str | None = None  # preset
+    eps: float | None = None  # ε; preset
+    step: float | None = None  # the attack's step size; preset
+    attack_steps: int = 10
+    evaluation_steps: int = 20
+    attack_start: str = "uniform"
+    attack_loss: str = "cross-entropy"  # "method": the training attack maximises the method's own loss (Eq. 5 to the letter)
+    attack_batch_norm: str = "eval"
+    eps_warmup_epochs: int = 0  # epochs over which ε grows linearly to its full size
+
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    warmup_epochs: int = 5  # linear warm-up of the learning rate
+    lr_decay: float = 0.01
+    decay_at: tuple[float, ...] = (0.8, 0.9)  # fractions of T: 160 and 180 of 200
+    reweight_at: float = 0.8  # fraction of T from which deferred methods reweight: T_d, 160 of 200
+
+    beta: float = 0.9999  # of the effective number
+    reduction: str = "weighted"  # Σ w l / Σ w; "mean": Σ w l / N
+    temperature: float = 0.1  # τ of L_sep
+    lonely_anchors: str = "zero"  # an anchor with P(i) = ∅ counts as 0; "drop": left out of the mean
+    projection: int | None = None  # width of an MLP head before L_sep; None: the penultimate features
+    focal_gamma: float = 1.0
+    max_margin: float = 0.5  # LDAM's largest margin
+    ldam_scale: float = 30.0  # s of LDAM's cosine head
+
+    device: str = "auto"  # not part of the fingerprint: "auto", "cpu", "cuda", …
+    threads: int | None = None  # CPU threads; None: 1 for small-cnn, else torch's own number
+
+    def __post_init__(self):
+        preset = PRESETS.get(self.dataset, PRESETS["your images"])
+        for name, value in preset.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for field in dataclasses.fields(self):  # so that 1 and 1.0, a list and a tuple, have one fingerprint
+            value = getattr(self, field.name)
+            if field.type.startswith("float") and is_number(value):
+                object.__setattr__(self, field.name, float(value))
+            elif field.type.startswith("tuple") and isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        self._validate()
+
+    def _validate(self):
+        if self.method not in METHODS:
+            raise ConfigError(f"unknown method {self.method!r}; {nearest(self.method, METHODS)}")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        for names, holds, need in (
+            (WHOLE, lambda value: value == int(value), "a whole number"),
+            (AT_LEAST_ZERO, lambda value: value >= 0, "0 or more"),
+            (ABOVE_ZERO, lambda value: value > 0, "above 0"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not (is_number(value) and holds(value)):
+                    raise ConfigError(f"{name} must be {need}, not {value!r}")
+        if not 0 <= self.beta < 1:
+            raise ConfigError(f"beta must lie in [0, 1), not {self.beta}")
+        if not all(is_number(at) and 0 <= at <= 1 for at in (*self.decay_at, self.reweight_at)):
+            raise ConfigError(f"decay_at and reweight_at are fractions of the epochs, 0 to 1; got {self.decay_at}, {self.reweight_at}")
+        if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
+            raise ConfigError(f"classes must name at least two different classes, not {self.classes}")
+        if self.weight_ratio is not None and METHODS[self.method].weighting == "none":
+            raise ConfigError(f"weight_ratio has no effect on {self.method}, which never reweights; try method='CB-Reweight'")
+        data.parse_imbalance(self.imbalance)
+
+    @classmethod
+    def paper(cls, dataset: str, imbalance: str, method: str, **changes) -> Config:
+        """The paper's settings (section 5.1) for "cifar10" or "svhn": ResNet-18, 200 epochs, PGD-10, ε = 8/255."""
+        if dataset not in ("cifar10", "svhn"):
+            raise ConfigError(f"the paper uses 'cifar10' and 'svhn', not {dataset!r}")
+        return cls(dataset=dataset, imbalance=imbalance, method=method, **changes)
+
+    def replace(self, **changes) -> Config:
+        """A copy with some fields changed; a changed data set brings its own preset."""
+        if "dataset" in changes:
+            preset = PRESETS.get(self.dataset, PRESETS["your images"])
+            changes = {name: None for name, value in preset.items() if getattr(self, name) == value} | changes
+        return dataclasses.replace(self, **changes)
+
+    def epoch_at(self, fraction: float) -> int:
+        """The epoch, counted from 0, that a fraction of the schedule names: 0.8 of 200 is 160."""
+        return round(fraction * self.epochs)
+
+    @property
+    def training_attack(self) -> Attack:
+        return Attack(self.eps, self.step, self.attack_steps, self.attack_start)
+
+    @property
+    def evaluation_attack(self) -> Attack:
+        return Attack(self.eps, self.step, self.evaluation_steps)
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> Config:
+        return cls(**fields)
+
+    @property
+    def fingerprint(self) -> str:
+        """Ten hex digits of a hash over everything the result depends on, your own images' content included."""
+        fields = {name: value for name, value in self.to_dict().items() if name not in ("device", "threads")}
+        fields["dataset"] = data.source_hash(self.dataset)
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        """A folder name for people and for the machine: digits-step-25-SRAT-CE-seed0-3fa9c1…"""
+        dataset = self.dataset if self.dataset in PRESETS else data.slug(self.dataset)
+        parts = [dataset, self.imbalance, *(self.classes or ()), self.method, "" if self.adversarial else "natural"]
+        return "-".join([part for part in parts if part] + [f"seed{self.seed}", self.fingerprint])
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """"did you mean …?", or the whole list when nothing is near."""
+    known = list(known)
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(by_lower[name] for name in close)}?" if close else f"choose from {', '.join(known)}"

@@ -1,0 +1,64 @@
+"""The prediction losses, one value an example, and the feature separation loss of Eq. 6."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .weights import Counts
+
+cross_entropy = partial(F.cross_entropy, reduction="none")
+
+
+def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 1.0) -> torch.Tensor:
+    """(1 − p_y)^γ · CE (Lin et al., 2017).  logits [N,C], labels int64 [N].  Returns [N].
+
+    A class weight multiplies this value from outside; inside p it would suppress frequent classes twice.
+    """
+    ce = cross_entropy(logits, labels)
+    return (1 - torch.exp(-ce)).clamp(min=0) ** gamma * ce
+
+
+def ldam_margins(counts: Counts, max_margin: float = 0.5) -> torch.Tensor:
+    """Margins Δ_j ∝ n_j^(−1/4), the largest being `max_margin` (Cao et al., 2019).  counts [C].  Returns float32 [C]."""
+    margins = np.asarray(counts, dtype=np.float64) ** -0.25
+    return torch.tensor(max_margin * margins / margins.max(), dtype=torch.float32)
+
+
+def ldam(logits: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor, scale: float = 30.0) -> torch.Tensor:
+    """Cross-entropy after taking s·Δ_y off the true class's logit (Cao et al., 2019).  Returns [N].
+
+    logits [N,C] = s·cos already carry the scale s of the model's cosine head.  margins [C] are in units of cosine.
+    """
+    margin = scale * margins.to(logits)[labels]
+    return cross_entropy(logits - margin[:, None] * F.one_hot(labels, logits.shape[1]), labels)
+
+
+def feature_separation(
+    features: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1, *, lonely: str = "zero"
+) -> torch.Tensor:
+    """L_sep of Eq. 6 on L2-normalised features, its mean over all anchors.  features [N,D], labels int64 [N].  Scalar.
+
+    An anchor alone in its class, P(i) = ∅, adds 0 and still counts in the mean; lonely="drop" leaves it out of the mean.
+    Computed in float32 whatever the features are, because exp(1/τ) overflows half precision.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+    with torch.autocast(features.device.type, enabled=False):
+        z = F.normalize(features.float())
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        positives = (labels[:, None] == labels[None, :]) & ~itself
+        similarity = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+        # With one image in the batch A(i) is empty; logsumexp over nothing but −inf has a NaN gradient.
+        log_probability = similarity - torch.logsumexp(similarity, dim=1, keepdim=True) if len(z) > 1 else 0 * z @ z.T
+        number = positives.sum(1)
+        per_anchor = -torch.where(positives, log_probability, 0).sum(1) / number.clamp(min=1)
+        return per_anchor.sum() / (len(z) if lonely == "zero" else (number > 0).sum().clamp(min=1))
+
+
+def has_positive(labels: torch.Tensor) -> torch.Tensor:
+    """Which anchors have a positive in their batch, P(i) ≠ ∅.  labels [N].  Returns bool [N]."""
+    return (labels[:, None] == labels[None, :]).sum(1) > 1

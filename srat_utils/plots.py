@@ -1,0 +1,245 @@
+"""The course's figures.  Every function returns a Figure and its alt text; `show(*…)` puts both into the notebook.
+
+One pair of colours throughout (Okabe–Ito), always with a marker or hatch beside it: blue ● for well-represented classes,
+vermillion ▲ for under-represented ones; clean accuracy is filled, robust accuracy is hatched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+WELL, UNDER = "#0072B2", "#D55E00"
+COLOURS = {"well": WELL, "under": UNDER}
+MARKERS = {"well": "o", "under": "^"}
+GROUP_NAMES = {"well": "well-represented", "under": "under-represented"}
+# Ten hues that stay apart for colour-blind readers; t-SNE pictures add the class's own mark.
+CLASS_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000", "#882255", "#999999"]
+DPI = 100
+
+Picture = tuple[Figure, str]
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # No software stamp: equal figures give equal bytes.
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure with its alt text, which is also what a reader without pictures sees."""
+    display({"image/png": png(figure), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def grid(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def tidy(axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def group_legend(figure: Figure, *, lines: bool = False) -> None:
+    handles = [
+        Line2D([], [], color=COLOURS[g], marker=MARKERS[g], label=GROUP_NAMES[g])
+        if lines
+        else Patch(facecolor=COLOURS[g], hatch="" if g == "well" else "..", edgecolor="white", label=GROUP_NAMES[g])
+        for g in COLOURS
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+
+
+def class_counts(counts: Mapping[str, Sequence[int]], under: Mapping[str, Sequence[bool]], classes: Sequence[str]) -> Picture:
+    """Training images a class, a panel for each imbalanced set (Figures 13 and 14).  counts: name → [C]; under: name → bool [C]."""
+    figure, axes = grid(1, len(counts), 2.6 * len(counts), 2.9, sharey=True)
+    for axis, (name, numbers) in zip(axes.flat, counts.items(), strict=True):
+        groups = ["under" if rare else "well" for rare in under[name]]
+        bars = axis.bar(range(len(numbers)), numbers, color=[COLOURS[g] for g in groups], edgecolor="white")
+        for bar, group in zip(bars, groups, strict=True):
+            bar.set_hatch("" if group == "well" else "..")
+        axis.bar_label(bars, fontsize=7, rotation=90, padding=2)
+        axis.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=8)
+        axis.margins(y=0.25)
+        tidy(axis, title=name, x="class")
+    axes[0, 0].set_ylabel("training images")
+    group_legend(figure)
+    sizes = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in counts.items())
+    return figure, f"Bar charts of training images a class. {sizes}."
+
+
+PANELS = [(False, "clean", "natural training,\nclean accuracy"), (True, "clean", "adversarial training,\nclean accuracy"),
+          (True, "robust", "adversarial training,\nrobust accuracy")]  # fmt: skip
+
+
+def robust_name(attack: str) -> str:
+    return "clean" if attack == "clean" else "robust"
+
+
+def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
+    """Accuracy per class in three panels (Figures 1, 7, 8, 9).
+
+    metrics: `runs.frame(…, "adversarial", "seed", per_class=True)` of one imbalanced set; bars are means over seeds, whiskers
+    their standard deviation.
+    """
+    figure, axes = grid(1, 3, 10, 3.3, sharey=True)
+    said = []
+    for axis, (adversarial, kind, name) in zip(axes.flat, PANELS, strict=True):
+        rows = metrics[(metrics["adversarial"] == adversarial) & (metrics["attack"].map(robust_name) == kind)]
+        table = rows.groupby(["class", "group"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
+        hatches = ["" if group == "well" else ".." for group in table["group"]]
+        axis.bar(
+            table["class"], table["mean"], yerr=table["std"].fillna(0), capsize=2, hatch=hatches, edgecolor="white",
+            color=[COLOURS[group] for group in table["group"]], ecolor="#444444",
+        )  # fmt: skip
+        by_group = table.groupby("group")["mean"].mean()
+        for group, mean in by_group.items():
+            axis.axhline(mean, color=COLOURS[group], linestyle="-" if group == "well" else "--", linewidth=1.2)
+        tidy(axis, title=name, x="class")
+        axis.set_ylim(0, 105)
+        if table["class"].str.len().max() > 2:
+            axis.tick_params(axis="x", rotation=60)
+        said.append(f"{name.replace(chr(10), ' ')}: " + ", ".join(f"{g} {m:.0f} %" for g, m in by_group.items()))
+    axes[0, 0].set_ylabel("accuracy (%)")
+    figure.suptitle(title)
+    group_legend(figure)
+    return figure, f"Accuracy per class, {title}. Group means (lines): {'; '.join(said)}."
+
+
+def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = None) -> Picture:
+    """Accuracy of both classes against the weight ratio, in three panels (Figures 2, 10, 11, 12).
+
+    metrics: `runs.frame(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
+    bands reach from the lowest to the highest seed.  mark: a ratio to point out.
+    """
+    figure, axes = grid(1, 3, 10, 3.3, sharey=True)
+    said = []
+    for axis, (adversarial, kind, name) in zip(axes.flat, PANELS, strict=True):
+        rows = metrics[(metrics["adversarial"] == adversarial) & (metrics["attack"].map(robust_name) == kind)]
+        for group in COLOURS:
+            table = rows[rows["group"] == group].groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
+            axis.plot(table.index, table["mean"], color=COLOURS[group], marker=MARKERS[group], markersize=5)
+            axis.fill_between(table.index, table["min"], table["max"], color=COLOURS[group], alpha=0.18, linewidth=0)
+            if mark is not None:
+                value = table["mean"][mark]
+                axis.plot(mark, value, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group])
+                axis.annotate(f"{value:.0f}", (mark, value), xytext=(9, 7), textcoords="offset points", fontsize=9)
+                said.append(f"{name.replace(chr(10), ' ')}, {group}: {value:.0f} %")
+            else:
+                said.append(f"{name.replace(chr(10), ' ')}, {group}: from {table['mean'].iloc[0]:.0f} to {table['mean'].iloc[-1]:.0f} %")
+        if mark is not None:
+            axis.axvline(mark, color="#444444", linestyle=":", linewidth=1)
+        tidy(axis, title=name, x="weight ratio, under : well")
+        axis.set_xscale("log")
+        ticks = [t for t in (1, 2, 5, 10, 25, 50, 100, 200) if rows["weight_ratio"].min() <= t <= rows["weight_ratio"].max()]
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.minorticks_off()
+        axis.set_ylim(-3, 108)
+    axes[0, 0].set_ylabel("accuracy (%)")
+    figure.suptitle(title if mark is None else f"{title}, weight ratio {mark:g} : 1")
+    group_legend(figure, lines=True)
+    return figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}."
+
+
+def embeddings(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str], under: Sequence[bool]) -> Picture:
+    """Scatter plots of points in the plane, coloured by class (Figures 3 and 4).
+
+    panels: title → (points [N,2], labels [N]).  under: bool [C]; under-represented classes are drawn last, as triangles.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = grid(rows, columns, 3.4 * columns, 3.3 * rows + 0.5)
+    colours = [WELL, UNDER] if len(classes) == 2 else CLASS_COLOURS
+    for axis, (title, (points, labels)) in zip(axes.flat, panels.items(), strict=False):
+        for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
+            own = points[labels == index]
+            mark = dict(marker="^", s=34, edgecolors="black", linewidths=0.5) if under[index] else dict(marker="o", s=12, alpha=0.65)
+            axis.scatter(*own.T, color=colours[index % len(colours)], **mark)
+        axis.set(title=title, xticks=[], yticks=[])
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    handles = [
+        Line2D([], [], linestyle="", color=colours[i % len(colours)], marker="^" if under[i] else "o", label=name,
+               markeredgecolor="black" if under[i] else colours[i % len(colours)])
+        for i, name in enumerate(classes)
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(10, len(classes)), frameon=False, handletextpad=0.2)
+    rare = ", ".join(name for name, is_rare in zip(classes, under, strict=True) if is_rare)
+    return figure, f"Features in the plane, one point an image, for {'; '.join(panels)}. Triangles: under-represented {rare}."
+
+
+def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
+    """Clean and robust accuracy of methods, overall and under-represented, mean ± std over seeds.
+
+    summaries: `runs.frame(…, "method", "seed")`.
+    """
+    figure, axes = grid(1, 2, 10, 3.9)
+    methods = list(dict.fromkeys(summaries["method"]))
+    said = []
+    for axis, measure in zip(axes.flat, ("overall", "under"), strict=True):
+        for offset, kind, hatch in ((-0.2, "clean", ""), (0.2, "robust", "///")):
+            rows = summaries[summaries["attack"].map(robust_name) == kind]
+            table = rows.groupby("method")[measure].agg(["mean", "std"]).loc[methods]
+            colour = WELL if measure == "overall" else UNDER
+            axis.bar(
+                np.arange(len(methods)) + offset, table["mean"], 0.38, yerr=table["std"].fillna(0), capsize=2, hatch=hatch,
+                facecolor=colour if kind == "clean" else "white", edgecolor=colour, ecolor="#444444", label=f"{kind} accuracy",
+            )  # fmt: skip
+            said.append(f"{measure} {kind}: " + ", ".join(f"{m} {v:.0f}" for m, v in table["mean"].items()))
+        axis.set_xticks(range(len(methods)), methods, rotation=40, ha="right")
+        tidy(axis, title="overall" if measure == "overall" else "under-represented classes", y="accuracy (%)")
+        axis.set_ylim(0, 105)
+        axis.legend(frameon=False, ncols=2, loc="upper right", fontsize=8)
+    figure.suptitle(title)
+    return figure, f"Accuracy by method, {title}. {'; '.join(said)}."
+
+
+def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = "") -> Picture:
+    """Learning rate and class weights against the epoch.  weights: [epochs, C]; the first and the last class are drawn."""
+    figure, axes = grid(1, 2, 9, 2.8)
+    epochs = np.arange(len(learning_rates))
+    axes[0, 0].step(epochs, learning_rates, where="post", color="black")
+    axes[0, 0].set_yscale("log")
+    tidy(axes[0, 0], title="learning rate γ", x="epoch")
+    for group, column in (("well", 0), ("under", -1)):
+        axes[0, 1].step(epochs, np.asarray(weights)[:, column], where="post", color=COLOURS[group], label=GROUP_NAMES[group],
+                        linestyle="-" if group == "well" else "--")  # fmt: skip
+    tidy(axes[0, 1], title="class weight w", x="epoch")
+    axes[0, 1].legend(frameon=False)
+    figure.suptitle(title)
+    last = np.asarray(weights)[-1]
+    return figure, f"Learning rate falls from {max(learning_rates):g} to {min(learning_rates):g}; weights end at {last[0]:.2f} and {last[-1]:.2f}."
+
+
+def attack_strip(images: Mapping[str, np.ndarray], perturbation: np.ndarray, probabilities: Mapping[str, np.ndarray], classes) -> Picture:
+    """An image before and after an attack, the perturbation between them, and the class probabilities of each.
+
+    images: title → [H,W] or [H,W,3] in [0,1]; perturbation: the same shape, any sign; probabilities: title → [C].
+    """
+    figure, axes = grid(1, 4, 11, 2.9, width_ratios=[1, 1, 1, 1.5])
+    (first, second), limit = images.items(), max(abs(perturbation).max(), 1e-9)
+    for axis, (title, image) in zip(axes[0, [0, 2]], (first, second), strict=True):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set(title=title, xticks=[], yticks=[])
+    centred = perturbation if perturbation.ndim == 2 else perturbation.mean(-1)
+    mesh = axes[0, 1].imshow(centred, cmap="PuOr", vmin=-limit, vmax=limit)
+    axes[0, 1].set(title="perturbation", xticks=[], yticks=[])
+    figure.colorbar(mesh, ax=axes[0, 1], shrink=0.75)
+    for offset, (title, values), hatch, colour in zip((-0.2, 0.2), probabilities.items(), ("", "///"), (WELL, UNDER), strict=True):
+        axes[0, 3].bar(np.arange(len(classes)) + offset, values, 0.4, label=title, hatch=hatch, edgecolor="white", color=colour)
+    axes[0, 3].set_xticks(range(len(classes)), classes, rotation=60 if max(map(len, classes)) > 2 else 0)
+    tidy(axes[0, 3], title="class probabilities", x="class")
+    axes[0, 3].legend(frameon=False, fontsize=8)
+    said = "; ".join(f"{t}: {classes[int(np.argmax(p))]} with probability {np.max(p):.2f}" for t, p in probabilities.items())
+    return figure, f"An image, a perturbation of at most {limit:.2f} a pixel, and their sum. Predictions: {said}."

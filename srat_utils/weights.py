@@ -1,0 +1,48 @@
+"""Class weights: the effective number of samples (Cui et al., 2019), a plain ratio, and when either is switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+Counts = Sequence[int] | np.ndarray
+
+
+def effective_number(counts: Counts, beta: float = 0.9999) -> np.ndarray:
+    """E_n = (1 − βⁿ)/(1 − β), a class of n images each.  counts: [C], all ≥ 1.  Returns float64 [C]."""
+    counts = np.asarray(counts, dtype=np.float64)
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must lie in [0, 1), not {beta}")
+    if counts.size == 0 or counts.min() < 1:
+        raise ValueError(f"every class needs at least one image; counts are {counts.astype(int).tolist()}")
+    return -np.expm1(counts * np.log(beta)) / (1 - beta) if beta else np.ones_like(counts)
+
+
+def class_balanced(counts: Counts, beta: float = 0.9999) -> np.ndarray:
+    """Weights proportional to 1/E_n, scaled to sum to C (footnote 3 of the paper; normalised as in LDAM-DRW)."""
+    weights = 1 / effective_number(counts, beta)
+    return weights * len(weights) / weights.sum()
+
+
+def plain_ratio(under: np.ndarray, ratio: float) -> np.ndarray:
+    """Weight `ratio` for under-represented classes, 1 for the others (sections 2.2 and 5.3).  under: bool [C]."""
+    if not ratio > 0:
+        raise ValueError(f"weight ratio must be above 0, not {ratio}")
+    return np.where(under, float(ratio), 1.0)
+
+
+def from_epoch(weighting: str, start: int, epochs: int) -> int:
+    """First epoch, counted from 0, that uses class weights; `epochs` when none does (Algorithm 1's T_d)."""
+    return {"none": epochs, "always": 0, "deferred": start}[weighting]
+
+
+def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weighted") -> torch.Tensor:
+    """One number from losses [N] and sample weights [N].
+
+    "weighted": Σ w l / Σ w, so that the size of the weights does not change the size of the loss (LDAM-DRW);
+    "mean": Σ w l / N, Eq. 7 to the letter.
+    """
+    total = (weights * losses).sum()
+    return total / weights.sum() if reduction == "weighted" else total / len(losses)
