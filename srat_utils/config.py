@@ -23,6 +23,16 @@ PRESETS: dict[str, dict] = {
     "your images": {"model": "small-cnn", "epochs": 40, "eps": 8 / 255, "step": 2 / 255, "augmentation": "none"},
 }
 
+# The course's three speeds.  On a CPU, CIFAR-10 and SVHN are cut down to what a laptop can train: a look at the cells, not
+# at the paper's numbers.
+MODES: dict[str, dict] = {
+    "quick": {"seeds": 1, "digits": {"epochs": 3}, "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 40, "test_per_class": 10}},
+    "laptop": {"seeds": 3, "digits": {}, "images": {"epochs": 20, "model": "small-cnn", "max_per_class": 500, "test_per_class": 100}},
+    "paper": {"seeds": 3, "digits": {}, "images": {}},
+}
+# (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
+IMBALANCES = {"digits": ("step-10", "step-25", "exp-10", "exp-25"), "paper": ("step-10", "step-100", "exp-10", "exp-100")}
+
 CHOICES = {
     "model": tuple(ARCHITECTURES),
     "augmentation": ("none", "crop", "crop+flip"),
@@ -185,6 +195,23 @@ class Config:
         dataset = self.dataset if self.dataset in PRESETS else data.slug(self.dataset)
         parts = [dataset, self.imbalance, *(self.classes or ()), self.method, "" if self.adversarial else "natural"]
         return "-".join([part for part in parts if part] + [f"seed{self.seed}", self.fingerprint])
+
+
+def for_mode(mode: str, dataset: str = "digits", *, epochs: int | None = None, seeds: int | None = None) -> tuple[Config, range]:
+    """What a notebook starts from: a config of the data set at the mode's speed, and the seeds to run.
+
+    mode: "quick" (reduced epochs, one seed), "laptop", or "paper" (the full schedule; a GPU for CIFAR-10 and SVHN).
+    epochs, seeds: a number of each instead of the mode's.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}; {nearest(mode, MODES)}")
+    changes = MODES[mode]["digits" if dataset == "digits" else "images"] | ({"epochs": epochs} if epochs else {})
+    return Config(dataset=dataset, **changes), range(seeds or MODES[mode]["seeds"])
+
+
+def imbalances(dataset: str) -> tuple[str, ...]:
+    """The four imbalanced sets of a study: two Step and two Exp settings."""
+    return IMBALANCES["digits" if dataset == "digits" else "paper"]
 
 
 def is_number(value) -> bool:
