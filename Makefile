@@ -13,7 +13,7 @@ lab: .venv/.course
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 test: .venv/.test
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	$(BIN)/python ci/lint_notebooks.py
 	$(BIN)/python ci/run_notebooks.py --mode quick
 	$(BIN)/pytest

@@ -1,6 +1,6 @@
 """Measure the notebooks against the course's rules: order, rhythm, size.
 
-    python ci/lint_notebooks.py [NOTEBOOK]…        one line a finding, one line a notebook; exit status 1 with findings
+python ci/lint_notebooks.py [NOTEBOOK]…        one line a finding, one line a notebook; exit status 1 with findings
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ NEEDED = ("you will", "predict", "exercise", "recap")
 
 def prose(markdown: str) -> list[str]:
     """The words a reader reads as prose: no code, formulas, tables, tags or folded solutions."""
-    for pattern in (r"<details>.*?</details>", r"```.*?```", r"\$\$.*?\$\$", r"\$[^$]*\$", r"`[^`]*`", r"^\|.*$", r"<[^>]+>", r"^#+ "):
+    for pattern in (
+        r"<details>.*?</details>",
+        r"```.*?```",
+        r"\$\$.*?\$\$",
+        r"\$[^$]*\$",
+        r"`[^`]*`",
+        r"^\|.*$",
+        r"<[^>]+>",
+        r"^#+ ",
+    ):
         markdown = re.sub(pattern, " ", markdown, flags=re.S | re.M)
     return re.findall(r"[A-Za-z0-9][\w'’-]*", markdown)
 
@@ -74,7 +83,9 @@ def findings(notebook, name: str, size: int = 0) -> list[str]:
             say(cell, f"{len(lines)} lines of code; at most {MOST_LINES}, move some into srat_utils")
         if MACHINE_PATH.search(cell.source):
             say(cell, "a path of one machine; make it relative or a parameter")
-        drawn = DRAWS.search(cell.source) or any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        drawn = DRAWS.search(cell.source) or any(
+            "image/png" in output.get("data", {}) for output in cell.get("outputs", [])
+        )
         if drawn and (position + 1 == len(cells) or cells[position + 1].cell_type != "markdown"):
             say(cell, "a figure with no sentence after it; say what to notice")
         for output in cell.get("outputs", []):
@@ -84,7 +95,10 @@ def findings(notebook, name: str, size: int = 0) -> list[str]:
                 say(cell, "a picture without alt text; use plots.show")
     ratio = words_per_line(notebook)
     if not WORDS_PER_LINE[0] <= ratio <= WORDS_PER_LINE[1]:
-        say(None, f"{ratio:.1f} words of prose a line of code; {WORDS_PER_LINE[0]:g} to {WORDS_PER_LINE[1]:g} reads well")
+        say(
+            None,
+            f"{ratio:.1f} words of prose a line of code; {WORDS_PER_LINE[0]:g} to {WORDS_PER_LINE[1]:g} reads well",
+        )
     return found
 
 
@@ -101,7 +115,9 @@ def main(names: list[str]) -> int:
         notebook = nbformat.read(path, as_version=4)
         found = findings(notebook, path.name, path.stat().st_size)
         print(*found, sep="\n", end="\n" if found else "")
-        print(f"{path.name}: {len(notebook.cells)} cells, {words_per_line(notebook):.1f} words a line of code, {len(found)} findings")
+        print(
+            f"{path.name}: {len(notebook.cells)} cells, {words_per_line(notebook):.1f} words a line of code, {len(found)} findings"
+        )
         total += len(found)
     return 1 if total else 0
 

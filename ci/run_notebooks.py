@@ -55,7 +55,9 @@ def check_parameters(given: dict, known: dict) -> None:
         default = known[name]
         same = type(value) is type(default) or (type(default) is float and type(value) is int)
         if default is not None and not same:
-            raise Refused(f"parameter {name} must be {type(default).__name__} like its default {default!r}, not {type(value).__name__} {value!r}")
+            raise Refused(
+                f"parameter {name} must be {type(default).__name__} like its default {default!r}, not {type(value).__name__} {value!r}"
+            )
     if given.get("mode", "quick") not in MODES:
         raise Refused(f"mode must be one of {', '.join(MODES)}, not {given['mode']!r}")
 
@@ -94,7 +96,12 @@ def run(path: Path, parameters: dict, output: Path) -> nbformat.NotebookNode:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             papermill.execute_notebook(
-                str(path), str(output), parameters=parameters, cwd=str(path.parent), kernel_name="python3", progress_bar=False
+                str(path),
+                str(output),
+                parameters=parameters,
+                cwd=str(path.parent),
+                kernel_name="python3",
+                progress_bar=False,
             )
     except PapermillExecutionError as error:
         raise Refused(f"cell {error.cell_index} [{error.exec_count}]: {error.ename}: {error.evalue}") from None
@@ -141,9 +148,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/NN_*.ipynb")
     parser.add_argument("--mode", choices=MODES, default="quick")
-    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="VALUE as JSON or text")
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="VALUE as JSON or text",
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "notebooks")
-    parser.add_argument("--write-outputs", action="store_true", help="put text and pictures into the notebooks themselves")
+    parser.add_argument(
+        "--write-outputs", action="store_true", help="put text and pictures into the notebooks themselves"
+    )
     options = parser.parse_args(arguments)
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # A user-wide python3 kernel would run the course outside its environment.
@@ -171,7 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, cells, seconds, verdict in rows:
         print(f"{name:34} {cells:5} {seconds:8.1f}  {verdict}")
     failed = sum(verdict != "ok" for *_, verdict in rows)
-    print(f"{len(rows) - failed} of {len(rows)} notebooks ran in {options.mode} mode; executed copies are in {options.output}")
+    print(
+        f"{len(rows) - failed} of {len(rows)} notebooks ran in {options.mode} mode; executed copies are in {options.output}"
+    )
     return 1 if failed or not rows else 0
 
 

@@ -16,7 +16,14 @@ from .models import ARCHITECTURES
 # What each data set changes.  CIFAR-10 and SVHN: section 5.1 of the paper and LDAM-DRW's batch of 128.  Digits: some five
 # hundred images make too few steps for that schedule, so batches are smaller and the late learning rate falls by 10, not by
 # 100; λ = 1 costs SRAT-CE accuracy there (notebook 05 shows the sweep).  Anything else is your own images.
-PAPER = {"model": "resnet18", "epochs": 200, "eps": 8 / 255, "batch_size": 128, "lr_decay": 0.01, "separation_weight": 1.0}
+PAPER = {
+    "model": "resnet18",
+    "epochs": 200,
+    "eps": 8 / 255,
+    "batch_size": 128,
+    "lr_decay": 0.01,
+    "separation_weight": 1.0,
+}
 SMALL = {"model": "small-cnn", "epochs": 40, "batch_size": 32, "lr_decay": 0.1, "separation_weight": 0.3}
 PRESETS: dict[str, dict] = {
     "digits": SMALL | {"eps": 0.2, "step": 0.05, "augmentation": "none"},
@@ -28,12 +35,23 @@ PRESETS: dict[str, dict] = {
 # The course's three speeds.  On a CPU, CIFAR-10 and SVHN are cut down to what a laptop can train: a look at the cells, not
 # at the paper's numbers.
 MODES: dict[str, dict] = {
-    "quick": {"seeds": 1, "digits": {"epochs": 3}, "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 40, "test_per_class": 10}},
-    "laptop": {"seeds": 3, "digits": {}, "images": {"epochs": 20, "model": "small-cnn", "max_per_class": 500, "test_per_class": 100}},
+    "quick": {
+        "seeds": 1,
+        "digits": {"epochs": 3},
+        "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 40, "test_per_class": 10},
+    },
+    "laptop": {
+        "seeds": 3,
+        "digits": {},
+        "images": {"epochs": 20, "model": "small-cnn", "max_per_class": 500, "test_per_class": 100},
+    },
     "paper": {"seeds": 3, "digits": {}, "images": {}},
 }
 # (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
-IMBALANCES = {"digits": ("step-10", "step-25", "exp-10", "exp-25"), "paper": ("step-10", "step-100", "exp-10", "exp-100")}
+IMBALANCES = {
+    "digits": ("step-10", "step-25", "exp-10", "exp-25"),
+    "paper": ("step-10", "step-100", "exp-10", "exp-100"),
+}
 
 CHOICES = {
     "model": tuple(ARCHITECTURES),
@@ -88,7 +106,9 @@ class Config:
     attack_steps: int = 10
     evaluation_steps: int = 20
     attack_start: str = "uniform"
-    attack_loss: str = "cross-entropy"  # "method": the training attack maximises the method's own loss (Eq. 5 to the letter)
+    attack_loss: str = (
+        "cross-entropy"  # "method": the training attack maximises the method's own loss (Eq. 5 to the letter)
+    )
     attack_batch_norm: str = "eval"
     eps_warmup_epochs: int = 0  # epochs over which ε grows linearly to its full size
 
@@ -144,11 +164,15 @@ class Config:
         if not 0 <= self.beta < 1:
             raise ConfigError(f"beta must lie in [0, 1), not {self.beta}")
         if not all(is_number(at) and 0 <= at <= 1 for at in (*self.decay_at, self.reweight_at)):
-            raise ConfigError(f"decay_at and reweight_at are fractions of the epochs, 0 to 1; got {self.decay_at}, {self.reweight_at}")
+            raise ConfigError(
+                f"decay_at and reweight_at are fractions of the epochs, 0 to 1; got {self.decay_at}, {self.reweight_at}"
+            )
         if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
             raise ConfigError(f"classes must name at least two different classes, not {self.classes}")
         if self.weight_ratio is not None and METHODS[self.method].weighting == "none":
-            raise ConfigError(f"weight_ratio has no effect on {self.method}, which never reweights; try method='CB-Reweight'")
+            raise ConfigError(
+                f"weight_ratio has no effect on {self.method}, which never reweights; try method='CB-Reweight'"
+            )
         data.parse_imbalance(self.imbalance)
 
     @classmethod
@@ -199,7 +223,9 @@ class Config:
         return "-".join([part for part in parts if part] + [f"seed{self.seed}", self.fingerprint])
 
 
-def for_mode(mode: str, dataset: str = "digits", *, epochs: int | None = None, seeds: int | None = None) -> tuple[Config, range]:
+def for_mode(
+    mode: str, dataset: str = "digits", *, epochs: int | None = None, seeds: int | None = None
+) -> tuple[Config, range]:
     """What a notebook starts from: a config of the data set at the mode's speed, and the seeds to run.
 
     mode: "quick" (reduced epochs, one seed), "laptop", or "paper" (the full schedule; a GPU for CIFAR-10 and SVHN).

@@ -53,7 +53,9 @@ class ImageDataset:
                 "scale floats by 255, replace NaN, then use .astype('uint8')"
             )
         if not len(self.images) == len(self.labels) == len(self.indices):
-            raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; each image needs one")
+            raise DataError(
+                f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; each image needs one"
+            )
         if len(self.labels) == 0:
             raise DataError(f"{self.name}: there is no image in it")
         if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
@@ -78,7 +80,11 @@ class ImageDataset:
         return digest.hexdigest()[:12]
 
     def subset(self, positions: np.ndarray) -> ImageDataset:
-        picked = {"images": self.images[positions], "labels": self.labels[positions], "indices": self.indices[positions]}
+        picked = {
+            "images": self.images[positions],
+            "labels": self.labels[positions],
+            "indices": self.indices[positions],
+        }
         return replace(self, **picked)
 
     def only(self, classes: Sequence[str]) -> ImageDataset:
@@ -109,7 +115,9 @@ def nearest(word: object, known: Sequence[str]) -> str:
     """'did you mean …?', or the whole list when nothing is near."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(by_lower[name] for name in close)}?" if close else f"choose from {', '.join(known)}"
+    return (
+        f"did you mean {' or '.join(by_lower[name] for name in close)}?" if close else f"choose from {', '.join(known)}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- imbalance
@@ -122,13 +130,25 @@ class Imbalance(NamedTuple):
 
 
 def parse_imbalance(text: str) -> Imbalance:
-    """"step-K", "exp-K" (with "-literal" for counts relative to each class's own), "balanced" or "none"."""
+    """ "step-K", "exp-K" (with "-literal" for counts relative to each class's own), "balanced" or "none"."""
     if text in ("balanced", "none"):
         return Imbalance(text)
     match = re.fullmatch(r"(step|exp)-(.+?)(-literal)?", str(text))
     if match is None:
-        examples = ("step-10", "step-25", "step-100", "exp-10", "exp-25", "exp-100", "exp-100-literal", "balanced", "none")
-        raise DataError(f"unknown imbalance {text!r}; {nearest(text, examples)} (step-K and exp-K take any K of 1 or more)")
+        examples = (
+            "step-10",
+            "step-25",
+            "step-100",
+            "exp-10",
+            "exp-25",
+            "exp-100",
+            "exp-100-literal",
+            "balanced",
+            "none",
+        )
+        raise DataError(
+            f"unknown imbalance {text!r}; {nearest(text, examples)} (step-K and exp-K take any K of 1 or more)"
+        )
     try:
         ratio = float(match[2])
     except ValueError:
@@ -158,7 +178,9 @@ def class_counts(imbalance: str, available: Sequence[int]) -> list[int]:
         share = np.where(position < number - number // 2, 1.0, 1 / ratio)
     counts = np.floor(largest * share + 1e-9).astype(int)  # 5000 · 100^(−1) must give 50
     if counts.min() < 1:
-        raise DataError(f"{imbalance} leaves class {int(counts.argmin())} without an image; K of at most {int(largest.min())} works here")
+        raise DataError(
+            f"{imbalance} leaves class {int(counts.argmin())} without an image; K of at most {int(largest.min())} works here"
+        )
     return counts.tolist()
 
 
@@ -170,7 +192,9 @@ def under_represented(counts: Sequence[int]) -> np.ndarray:
     return under
 
 
-def make_imbalanced(dataset: ImageDataset, imbalance: str, seed: int = 0, *, max_per_class: int | None = None) -> ImageDataset:
+def make_imbalanced(
+    dataset: ImageDataset, imbalance: str, seed: int = 0, *, max_per_class: int | None = None
+) -> ImageDataset:
     """A subset with `class_counts` images a class, drawn by a generator of its own; a larger K draws from a smaller K's images.
 
     max_per_class: an upper bound on what each class has, for trial runs.
@@ -259,7 +283,12 @@ def _digits() -> Split:
 
 def _cifar10(root: Path, download: bool) -> Split:
     sets = [torchvision.datasets.CIFAR10(root, train=train, download=download) for train in (True, False)]
-    return Split(*(_whole(s.data, s.targets, s.classes, f"cifar10 {part}") for s, part in zip(sets, ("train", "test"), strict=True)))
+    return Split(
+        *(
+            _whole(s.data, s.targets, s.classes, f"cifar10 {part}")
+            for s, part in zip(sets, ("train", "test"), strict=True)
+        )
+    )
 
 
 def _svhn(root: Path, download: bool) -> Split:
@@ -310,13 +339,17 @@ def _read_npz(path: Path) -> Split:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
     except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is not a readable .npz ({str(error).splitlines()[0]}); save it again with numpy.savez") from None
+        raise DataError(
+            f"{path} is not a readable .npz ({str(error).splitlines()[0]}); save it again with numpy.savez"
+        ) from None
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs {', '.join(keys)}")
     for key in ("train_labels", "test_labels"):
         if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
-            raise DataError(f"{path}: {key} must be whole numbers of shape [N], not {arrays[key].dtype} {list(arrays[key].shape)}")
+            raise DataError(
+                f"{path}: {key} must be whole numbers of shape [N], not {arrays[key].dtype} {list(arrays[key].shape)}"
+            )
     number = int(arrays["train_labels"].max(initial=0)) + 1
     names = tuple(map(str, arrays["classes"])) if "classes" in arrays else tuple(map(str, range(number)))
     parts = []
@@ -344,11 +377,15 @@ def _read_folder(path: Path) -> Split:
     for part in ("train", "test"):
         images, labels = [], []
         for label, name in enumerate(names):
-            for file in sorted(file for file in (path / part / name).glob("*") if file.is_file() and not file.name.startswith(".")):
+            for file in sorted(
+                file for file in (path / part / name).glob("*") if file.is_file() and not file.name.startswith(".")
+            ):
                 picture = _read_picture(file)
                 first = first or (file, picture.shape)
                 if picture.shape != first[1]:
-                    raise DataError(f"{file} has shape {picture.shape}, {first[0].name} {first[1]}; resize all pictures to one size")
+                    raise DataError(
+                        f"{file} has shape {picture.shape}, {first[0].name} {first[1]}; resize all pictures to one size"
+                    )
                 images.append(picture)
                 labels.append(label)
         if not images:
@@ -362,7 +399,9 @@ def _read_picture(file: Path) -> np.ndarray:
         with Image.open(file) as picture:
             array = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{file} is not a readable picture ({str(error).splitlines()[0]}); remove or replace it") from None
+        raise DataError(
+            f"{file} is not a readable picture ({str(error).splitlines()[0]}); remove or replace it"
+        ) from None
     return array[..., None] if array.ndim == 2 else array
 
 
@@ -371,7 +410,9 @@ def _checked(split: Split, path: Path) -> Split:
     if empty:
         raise DataError(f"{path}: no training image for class {', '.join(empty)}; labels must run from 0 without gaps")
     if split.train.images.shape[1:] != split.test.images.shape[1:]:
-        raise DataError(f"{path}: training images are {split.train.images.shape[1:]}, test images {split.test.images.shape[1:]}; make them equal")
+        raise DataError(
+            f"{path}: training images are {split.train.images.shape[1:]}, test images {split.test.images.shape[1:]}; make them equal"
+        )
     return split
 
 

@@ -31,7 +31,9 @@ def evaluate(model: Classifier, dataset: ImageDataset, attacks: list[Attack], *,
     return pd.DataFrame(rows, columns=["class", "images", "attack", "accuracy", "predicted"])
 
 
-def predict(model: Classifier, images: torch.Tensor, labels: torch.Tensor, attack: Attack | None = None, *, seed: int = 0):
+def predict(
+    model: Classifier, images: torch.Tensor, labels: torch.Tensor, attack: Attack | None = None, *, seed: int = 0
+):
     """Predicted classes [N] of uint8 images [N,C,H,W], attacked first where an attack is given."""
     generator = torch.Generator(images.device).manual_seed(seed)
     predictions = []

@@ -42,7 +42,9 @@ METHODS = {
 }
 
 
-def prediction_loss(loss: str, counts: Counts, *, gamma: float = 1.0, max_margin: float = 0.5, scale: float = 30.0) -> Loss:
+def prediction_loss(
+    loss: str, counts: Counts, *, gamma: float = 1.0, max_margin: float = 0.5, scale: float = 30.0
+) -> Loss:
     """The function (logits [N,C], labels [N]) → loss [N] that a method trains on, before any class weight."""
     if loss == "CE":
         return losses.cross_entropy

@@ -34,13 +34,17 @@ class Classifier(nn.Module):
     penultimate features themselves, as the paper's t-SNE figures suggest.
     """
 
-    def __init__(self, body: nn.Module, width: int, classes: int, *, scale: float | None = None, projection: int | None = None):
+    def __init__(
+        self, body: nn.Module, width: int, classes: int, *, scale: float | None = None, projection: int | None = None
+    ):
         super().__init__()
         self.body = body
         self.head = nn.Linear(width, classes) if scale is None else CosineHead(width, classes, scale)
         self.projection = nn.Identity()
         if projection is not None:
-            self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, projection))
+            self.projection = nn.Sequential(
+                nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, projection)
+            )
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Penultimate features [N,D] of images [N,C,H,W]."""

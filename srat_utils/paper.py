@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 TABLES = Path(__file__).with_name("paper_tables.csv")
@@ -22,3 +24,33 @@ def summary(dataset: str, imbalance: str) -> pd.DataFrame:
         for attack, name in (("clean", "standard"), ("pgd-20", "robust"))
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """Whether runs bear out a claim; differences: one a seed, positive where a seed shows what the paper says.
+
+    "reproduced": the mean is positive and more than two standard errors from 0.  "direction only": it is positive.
+    "not reproduced": it is not.  "not measured": there is no seed.  One seed has no spread and shows a direction at most.
+    """
+    values = np.asarray(differences, dtype=float)
+    if values.size == 0 or np.isnan(values).any():
+        return "not measured"
+    if values.mean() <= 0:
+        return "not reproduced"
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.inf
+    return "reproduced" if values.mean() > 2 * error else "direction only"
+
+
+def verdicts(claims: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """A row a claim: our mean difference, its standard deviation over seeds, and the verdict."""
+    rows = [
+        {
+            "claim": claim,
+            "difference": np.mean(values).round(1),
+            "std": np.std(values, ddof=1).round(1) if len(values) > 1 else None,
+            "seeds": len(values),
+            "verdict": verdict(values),
+        }
+        for claim, values in claims.items()
+    ]
+    return pd.DataFrame(rows).set_index("claim")

@@ -21,7 +21,18 @@ COLOURS = {"well": WELL, "under": UNDER}
 MARKERS = {"well": "o", "under": "^"}
 GROUP_NAMES = {"well": "well-represented", "under": "under-represented"}
 # Ten hues that stay apart for colour-blind readers; t-SNE pictures add the class's own mark.
-CLASS_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000", "#882255", "#999999"]
+CLASS_COLOURS = [
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#000000",
+    "#882255",
+    "#999999",
+]
 DPI = 100
 
 Picture = tuple[Figure, str]
@@ -61,7 +72,9 @@ def group_legend(figure: Figure, *, lines: bool = False) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
-def class_counts(counts: Mapping[str, Sequence[int]], under: Mapping[str, Sequence[bool]], classes: Sequence[str]) -> Picture:
+def class_counts(
+    counts: Mapping[str, Sequence[int]], under: Mapping[str, Sequence[bool]], classes: Sequence[str]
+) -> Picture:
     """Training images a class, a panel for each imbalanced set (Figures 13 and 14).  counts: name → [C]; under: name → bool [C]."""
     figure, axes = grid(1, len(counts), 2.6 * len(counts), 2.9, sharey=True)
     for axis, (name, numbers) in zip(axes.flat, counts.items(), strict=True):
@@ -133,16 +146,22 @@ def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = No
             axis.fill_between(table.index, table["min"], table["max"], color=COLOURS[group], alpha=0.18, linewidth=0)
             if mark is not None:
                 value = table["mean"][mark]
-                axis.plot(mark, value, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group])
+                axis.plot(
+                    mark, value, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group]
+                )
                 axis.annotate(f"{value:.0f}", (mark, value), xytext=(9, 7), textcoords="offset points", fontsize=9)
                 said.append(f"{name.replace(chr(10), ' ')}, {group}: {value:.0f} %")
             else:
-                said.append(f"{name.replace(chr(10), ' ')}, {group}: from {table['mean'].iloc[0]:.0f} to {table['mean'].iloc[-1]:.0f} %")
+                said.append(
+                    f"{name.replace(chr(10), ' ')}, {group}: from {table['mean'].iloc[0]:.0f} to {table['mean'].iloc[-1]:.0f} %"
+                )
         if mark is not None:
             axis.axvline(mark, color="#444444", linestyle=":", linewidth=1)
         tidy(axis, title=name, x="weight ratio, under : well")
         axis.set_xscale("log")
-        ticks = [t for t in (1, 2, 5, 10, 25, 50, 100, 200) if rows["weight_ratio"].min() <= t <= rows["weight_ratio"].max()]
+        ticks = [
+            t for t in (1, 2, 5, 10, 25, 50, 100, 200) if rows["weight_ratio"].min() <= t <= rows["weight_ratio"].max()
+        ]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
         axis.set_ylim(-3, 108)
@@ -152,7 +171,9 @@ def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = No
     return figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}."
 
 
-def embeddings(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str], under: Sequence[bool]) -> Picture:
+def embeddings(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str], under: Sequence[bool]
+) -> Picture:
     """Scatter plots of points in the plane, coloured by class (Figures 3 and 4).
 
     panels: title → (points [N,2], labels [N]).  under: bool [C]; under-represented classes are drawn last, as triangles.
@@ -164,7 +185,11 @@ def embeddings(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Seq
     for axis, (title, (points, labels)) in zip(axes.flat, panels.items(), strict=False):
         for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
             own = points[labels == index]
-            mark = dict(marker="^", s=34, edgecolors="black", linewidths=0.5) if under[index] else dict(marker="o", s=12, alpha=0.65)
+            mark = (
+                {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.5}
+                if under[index]
+                else {"marker": "o", "s": 12, "alpha": 0.65}
+            )
             axis.scatter(*own.T, color=colours[index % len(colours)], **mark)
         axis.set(title=title, xticks=[], yticks=[])
     for axis in axes.flat[len(panels) :]:
@@ -174,9 +199,14 @@ def embeddings(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Seq
                markeredgecolor="black" if under[i] else colours[i % len(colours)])
         for i, name in enumerate(classes)
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(10, len(classes)), frameon=False, handletextpad=0.2)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(10, len(classes)), frameon=False, handletextpad=0.2
+    )
     rare = ", ".join(name for name, is_rare in zip(classes, under, strict=True) if is_rare)
-    return figure, f"Features in the plane, one point an image, for {'; '.join(panels)}. Triangles: under-represented {rare}."
+    return (
+        figure,
+        f"Features in the plane, one point an image, for {'; '.join(panels)}. Triangles: under-represented {rare}.",
+    )
 
 
 def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
@@ -219,10 +249,15 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
     axes[0, 1].legend(frameon=False)
     figure.suptitle(title)
     last = np.asarray(weights)[-1]
-    return figure, f"Learning rate falls from {max(learning_rates):g} to {min(learning_rates):g}; weights end at {last[0]:.2f} and {last[-1]:.2f}."
+    return (
+        figure,
+        f"Learning rate falls from {max(learning_rates):g} to {min(learning_rates):g}; weights end at {last[0]:.2f} and {last[-1]:.2f}.",
+    )
 
 
-def attack_strip(images: Mapping[str, np.ndarray], perturbation: np.ndarray, probabilities: Mapping[str, np.ndarray], classes) -> Picture:
+def attack_strip(
+    images: Mapping[str, np.ndarray], perturbation: np.ndarray, probabilities: Mapping[str, np.ndarray], classes
+) -> Picture:
     """An image before and after an attack, the perturbation between them, and the class probabilities of each.
 
     images: title → [H,W] or [H,W,3] in [0,1]; perturbation: the same shape, any sign; probabilities: title → [C].
@@ -236,10 +271,16 @@ def attack_strip(images: Mapping[str, np.ndarray], perturbation: np.ndarray, pro
     mesh = axes[0, 1].imshow(centred, cmap="PuOr", vmin=-limit, vmax=limit)
     axes[0, 1].set(title="perturbation", xticks=[], yticks=[])
     figure.colorbar(mesh, ax=axes[0, 1], shrink=0.75)
-    for offset, (title, values), hatch, colour in zip((-0.2, 0.2), probabilities.items(), ("", "///"), (WELL, UNDER), strict=True):
-        axes[0, 3].bar(np.arange(len(classes)) + offset, values, 0.4, label=title, hatch=hatch, edgecolor="white", color=colour)
+    for offset, (title, values), hatch, colour in zip(
+        (-0.2, 0.2), probabilities.items(), ("", "///"), (WELL, UNDER), strict=True
+    ):
+        axes[0, 3].bar(
+            np.arange(len(classes)) + offset, values, 0.4, label=title, hatch=hatch, edgecolor="white", color=colour
+        )
     axes[0, 3].set_xticks(range(len(classes)), classes, rotation=60 if max(map(len, classes)) > 2 else 0)
     tidy(axes[0, 3], title="class probabilities", x="class")
     axes[0, 3].legend(frameon=False, fontsize=8)
-    said = "; ".join(f"{t}: {classes[int(np.argmax(p))]} with probability {np.max(p):.2f}" for t, p in probabilities.items())
+    said = "; ".join(
+        f"{t}: {classes[int(np.argmax(p))]} with probability {np.max(p):.2f}" for t, p in probabilities.items()
+    )
     return figure, f"An image, a perturbation of at most {limit:.2f} a pixel, and their sum. Predictions: {said}."

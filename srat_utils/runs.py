@@ -111,7 +111,9 @@ def train(config: Config, *, store: Path | None = None, progress: bool = True) -
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RunError(f"another process is training {folder}; wait for it, then call train(config) again to read the result") from None
+        raise RunError(
+            f"another process is training {folder}; wait for it, then call train(config) again to read the result"
+        ) from None
     try:
         if not (folder / "provenance.json").exists():
             _train(config, split, folder, progress)
@@ -123,8 +125,12 @@ def train(config: Config, *, store: Path | None = None, progress: bool = True) -
 def _train(config: Config, split: Split, folder: Path, progress: bool) -> None:
     write(folder / "config.json", lambda path: path.write_text(json.dumps(config.to_dict(), indent=1)))
     state = resume(config, split, folder)
-    label = f"{config.imbalance} {config.method} {'adversarial' if config.adversarial else 'natural'} seed {config.seed}"
-    bar = tqdm(total=config.epochs, initial=len(state.history), desc=label, unit="epoch", disable=not progress, mininterval=0.5)
+    label = (
+        f"{config.imbalance} {config.method} {'adversarial' if config.adversarial else 'natural'} seed {config.seed}"
+    )
+    bar = tqdm(
+        total=config.epochs, initial=len(state.history), desc=label, unit="epoch", disable=not progress, mininterval=0.5
+    )
     saved = time.monotonic()
 
     def after_epoch(state: State) -> None:
@@ -162,7 +168,10 @@ def resume(config: Config, split: Split, folder: Path) -> State:
     except Exception as error:  # torch, pickle and zipfile each raise their own
         aside = folder / f"checkpoint-damaged-{int(time.time())}.pt"
         checkpoint.replace(aside)
-        warnings.warn(f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, training afresh", stacklevel=2)
+        warnings.warn(
+            f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, training afresh",
+            stacklevel=2,
+        )
         return State.fresh(config, split.train, device)
 
 
@@ -177,8 +186,12 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
 
 def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame) -> dict:
     device = next(state.model.parameters()).device
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip()
+    hardware = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
+    ).stdout.strip()
     return {
         "fingerprint": config.fingerprint,
         "subset_fingerprint": split.train.fingerprint,
@@ -188,12 +201,15 @@ def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame
         "seconds": round(sum(row["seconds"] for row in state.history), 2),
         "device": str(device),
         "hardware": hardware,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision", "numpy")},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "torchvision", "numpy")},
         "commit": commit or None,
     }
 
 
-def sweep(configs: Iterable[Config], jobs: int | None = None, *, store: Path | None = None, progress: bool = True) -> list[Run]:
+def sweep(
+    configs: Iterable[Config], jobs: int | None = None, *, store: Path | None = None, progress: bool = True
+) -> list[Run]:
     """The runs of many configs, in their order; what is finished is read back and only the rest is trained.
 
     jobs: processes at a time; None takes joblib's active `parallel_config`, else one a core (one in all on a GPU).

@@ -48,7 +48,9 @@ def resolve_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used here; take device='auto' ({str(error).splitlines()[0]})") from None
+        raise ConfigError(
+            f"device {name!r} cannot be used here; take device='auto' ({str(error).splitlines()[0]})"
+        ) from None
     return torch.device(name)
 
 
@@ -65,7 +67,7 @@ class State:
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
         scale = config.ldam_scale if METHODS[config.method].loss == "LDAM" else None
-        shape = dict(channels=dataset.images.shape[3], classes=len(dataset.classes))
+        shape = {"channels": dataset.images.shape[3], "classes": len(dataset.classes)}
         model = build(config.model, **shape, scale=scale, projection=config.projection, seed=config.seed).to(device)
         optimizer = torch.optim.SGD(
             model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
@@ -128,7 +130,9 @@ def fit(
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            row = train_epoch(config, state, images, labels, loss, torch.tensor(w, dtype=torch.float32, device=device), epoch)
+            row = train_epoch(
+                config, state, images, labels, loss, torch.tensor(w, dtype=torch.float32, device=device), epoch
+            )
             if not math.isfinite(row["loss"]):
                 raise TrainingError(
                     f"the loss became {row['loss']} in epoch {epoch + 1} of {config.epochs}; "
@@ -136,7 +140,13 @@ def fit(
                 )
             seconds = time.perf_counter() - started
             state.history.append(
-                {"epoch": epoch, "learning_rate": rate, "reweighted": float(w.max() > w.min()), **row, "seconds": seconds}
+                {
+                    "epoch": epoch,
+                    "learning_rate": rate,
+                    "reweighted": float(w.max() > w.min()),
+                    **row,
+                    "seconds": seconds,
+                }
             )
             after_epoch(state)
     return state
@@ -165,7 +175,9 @@ def train_epoch(config: Config, state: State, images, labels, loss, class_weight
         objective.backward()
         state.optimizer.step()  # lines 7 and 16
         correct = (logits.argmax(1) == y).float().mean()
-        measured = torch.stack([objective.detach(), prediction.detach(), l_sep.detach(), correct, has_positive(y).float().mean()])
+        measured = torch.stack(
+            [objective.detach(), prediction.detach(), l_sep.detach(), correct, has_positive(y).float().mean()]
+        )
         sums += len(y) * measured
     means = (sums / len(labels)).tolist()
     names = ["loss", "prediction_loss", "separation_loss", "train_accuracy", "anchors_with_positive"]
@@ -174,7 +186,9 @@ def train_epoch(config: Config, state: State, images, labels, loss, class_weight
     return row
 
 
-def batches(config: Config, state: State, images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    config: Config, state: State, images: torch.Tensor, labels: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Shuffled mini-batches of float images in [0,1] and labels, cut and augmented on the device that holds them."""
     order = torch.randperm(len(labels), generator=state.order).to(labels.device)
     for index in order.split(config.batch_size):

@@ -27,8 +27,12 @@ def frames(pictures: Mapping[object, Picture], *, label: str, start: object = No
         style={"description_width": "initial"}, layout={"width": "32em"},
     )  # fmt: skip
     stacks = [
-        ipywidgets.Stack([ipywidgets.HTML(f"<b>{escape(format_value(value))}</b>") for value in values], selected_index=position),
-        ipywidgets.Stack([picture_html(images[value], pictures[value][1]) for value in values], selected_index=position),
+        ipywidgets.Stack(
+            [ipywidgets.HTML(f"<b>{escape(format_value(value))}</b>") for value in values], selected_index=position
+        ),
+        ipywidgets.Stack(
+            [picture_html(images[value], pictures[value][1]) for value in values], selected_index=position
+        ),
     ]
     for stack in stacks:
         ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
