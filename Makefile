@@ -1,37 +1,44 @@
-# The course in two commands: `make course` runs it headless, `make lab` opens it.  `make test` checks everything.
+# make course   run the whole course headless (MODE=quick for a short one)
+# make lab      read and run it in JupyterLab
+# make test     everything that must hold before a change is merged
+# make outputs  run the course and commit-ready its text and pictures into notebooks/
+# make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
+
 PYTHON ?= python3
 MODE ?= laptop
-BIN := .venv/bin
+PY := .venv/bin/python
 
 .PHONY: course lab test outputs clean
 
-course: .venv/.course
-	$(BIN)/python ci/run_notebooks.py --mode $(MODE)
+course: .venv/installed
+	$(PY) ci/run_notebooks.py --mode $(MODE)
 
-lab: .venv/.course
-	$(BIN)/jupyter trust notebooks/*.ipynb
-	$(BIN)/jupyter lab --notebook-dir notebooks
+lab: .venv/installed
+	$(PY) -m jupyter trust notebooks/*.ipynb
+	$(PY) -m jupyter lab notebooks
 
-test: .venv/.test
-	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	$(BIN)/python ci/lint_notebooks.py
-	$(BIN)/python ci/run_notebooks.py --mode quick
-	$(BIN)/pytest
+test: .venv/tested
+	$(PY) -m ruff check
+	$(PY) -m pytest
+	$(PY) ci/lint_notebooks.py
+	$(PY) ci/run_notebooks.py --mode quick
 
-outputs: .venv/.course
-	$(BIN)/python ci/run_notebooks.py --mode laptop --write-outputs
-
-.venv/.course: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "This course needs Python 3.10 or newer; call e.g. make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "Python cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
-
-.venv/.test: .venv/.course ci/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r ci/requirements.txt
-	@touch $@
+outputs: .venv/installed
+	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
 
 clean:
-	rm -rf build runs
+	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'Python 3.10 or newer is needed: name one, as in  make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo 'This Python cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)'; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(PY) -m pip install --upgrade pip
+	$(PY) -m pip install -e .
+	@touch $@
+
+.venv/tested: .venv/installed ci/requirements.txt
+	$(PY) -m pip install -r ci/requirements.txt
+	@touch $@

@@ -1,205 +1,321 @@
-"""Run the course headless, with a guard for what papermill lets pass.
+"""Run the course's notebooks through papermill, and fail where papermill would not.
 
-    python ci/run_notebooks.py [--mode quick|laptop|paper] [-p NAME VALUE]… [NOTEBOOK]…
+    python ci/run_notebooks.py --mode quick                                  all notebooks
+    python ci/run_notebooks.py notebooks/05_srat_training.ipynb -p epochs 3  one, with another parameter
 
-Executed notebooks go to build/notebooks/.  papermill exits with 0 after an exception inside a widget's callback, an unknown
-parameter, a missing `parameters` cell, a parameter of the wrong type and `sys.exit(0)`; each is a failure here.
+papermill reports success after an exception in a widget callback, an unknown or mistyped parameter, a missing `parameters`
+cell and `sys.exit(0)`.  `parameter_findings` and `execution_findings` are the guard against that.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import copy
-import io
 import json
-import logging
+import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import papermill
-from jupyter_client.kernelspec import KernelSpecManager
-from papermill.exceptions import PapermillExecutionError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 MODES = ("quick", "laptop", "paper")
-MOST_BYTES = 1_500_000
+QUICK_SECONDS = 60
+SIZE_LIMIT = 1_500_000
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
+UNREADABLE = object()
 
 
-class Refused(Exception):
-    """A notebook that failed; the message is one line."""
+def course() -> list[Path]:
+    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
-def defaults(notebook) -> dict:
-    """Names and values assigned in the one cell tagged `parameters`."""
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise Refused(f"{len(tagged)} cells are tagged 'parameters'; exactly one must be")
-    values = {}
-    for statement in ast.parse(tagged[0].source).body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            values[statement.targets[0].id] = ast.literal_eval(statement.value)
-    return values
+def shown(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def check_parameters(given: dict, known: dict) -> None:
-    """Refuse names that the notebook lacks and values of another type than its default's (None takes any)."""
+def tags(cell) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def place(notebook, cell_id: str | None) -> str:
+    """`cell 7 (id)`, counted as a reader counts: from one, without what papermill adds."""
+    ids = [cell.get("id") for cell in notebook.cells if not tags(cell) & ADDED_BY_PAPERMILL]
+    return f"cell {ids.index(cell_id) + 1} ({cell_id}): " if cell_id in ids else ""
+
+
+# Before the run: the parameters
+
+
+def parameter_defaults(notebook) -> dict[str, object] | None:
+    """The names that the `parameters` cell assigns, with their values; None without such a cell."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and "parameters" in tags(cell)]
+    if not cells:
+        return None
+    defaults = {}
+    for node in ast.parse(cells[0].source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            if isinstance(target, ast.Name):
+                try:
+                    defaults[target.id] = ast.literal_eval(node.value)
+                except (ValueError, TypeError):
+                    defaults[target.id] = UNREADABLE
+    return defaults
+
+
+def fits(value, default) -> bool:
+    if default is None or default is UNREADABLE:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return type(value) is type(default)
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
+
+
+def parameter_findings(notebook, given: dict[str, object]) -> Iterator[str]:
+    defaults = parameter_defaults(notebook)
+    if defaults is None:
+        yield "no code cell is tagged `parameters`, so no parameter would reach the notebook: tag the one that sets `mode`"
+        return
     for name, value in given.items():
-        if name not in known:
-            raise Refused(f"unknown parameter {name!r}; it has {', '.join(known)}")
-        default = known[name]
-        same = type(value) is type(default) or (type(default) is float and type(value) is int)
-        if default is not None and not same:
-            raise Refused(
-                f"parameter {name} must be {type(default).__name__} like its default {default!r}, not {type(value).__name__} {value!r}"
-            )
-    if given.get("mode", "quick") not in MODES:
-        raise Refused(f"mode must be one of {', '.join(MODES)}, not {given['mode']!r}")
+        if name not in defaults:
+            yield f"unknown parameter {name!r}: the `parameters` cell sets {', '.join(defaults)}"
+        elif not fits(value, defaults[name]):
+            wanted, got = type(defaults[name]).__name__, type(value).__name__
+            yield f"parameter {name} is {value!r}, a {got}, where the `parameters` cell has {defaults[name]!r}, a {wanted}"
+        elif name == "mode" and value not in MODES:
+            yield f"parameter mode is {value!r}: it is one of {', '.join(MODES)}"
 
 
-def planted_errors(value) -> list[str]:
-    """Every error output anywhere inside a JSON value: widget state hides them in Output widgets."""
-    if isinstance(value, dict):
-        own = [f"{value.get('ename')}: {value.get('evalue')}"] if value.get("output_type") == "error" else []
-        return own + [error for part in value.values() for error in planted_errors(part)]
-    return [error for part in value for error in planted_errors(part)] if isinstance(value, list) else []
+# After the run: everything the notebook's cells and widgets show
 
 
-def check_executed(notebook) -> None:
-    """Refuse an executed notebook with a cell that did not run or an error that did not stop it."""
-    for number, cell in enumerate(notebook.cells):
-        if cell.cell_type != "code" or not cell.source.strip():
+def problem(output, warnings: bool = False) -> str | None:
+    """What went wrong in an output, in one line."""
+    if output["output_type"] == "error":
+        return " ".join(f"{output['ename']}: {output['evalue']}".split())
+    text = "".join(output.get("text", ""))
+    if "Traceback (most recent call last)" in text:
+        return "a traceback was printed: " + text.strip().splitlines()[-1]
+    if warnings and output.get("name") == "stderr" and (warning := re.search(r"\w+Warning: .*", text)):
+        return warning[0]
+    return None
+
+
+def widgets_shown(notebook, state: dict) -> dict[str, str]:
+    """Widget model id → id of the cell that shows it, through the boxes that hold it."""
+    owners = {}
+    for cell in notebook.cells:
+        found = [out.data[WIDGET_VIEW]["model_id"] for out in cell.get("outputs", []) if WIDGET_VIEW in out.get("data", {})]
+        while found:
+            model = found.pop()
+            if model not in owners and model in state:
+                owners[model] = cell.get("id")
+                found += re.findall(r"IPY_MODEL_(\w+)", json.dumps(state[model]))
+    return owners
+
+
+def execution_findings(notebook, warnings: bool = False) -> list[str]:
+    findings, failed = [], False
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if message := problem(output, warnings):
+                failed |= output["output_type"] == "error"
+                findings.append(place(notebook, cell.get("id")) + message)
+    if not failed:
+        asleep = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count]
+        if asleep:
+            first = place(notebook, asleep[0].get("id"))
+            findings.append(f"{first}never ran, with {len(asleep) - 1} code cells after it: the kernel ended early")
+    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    owners = widgets_shown(notebook, state)
+    for model, widget in state.items():
+        for output in widget["state"].get("outputs", []):
+            if message := problem(output, warnings):
+                findings.append(f"{place(notebook, owners.get(model))}in a widget's callback: {message}")
+    return findings
+
+
+# The form in which notebooks are committed
+
+
+def on_a_terminal(text: str) -> str:
+    """The text with every progress bar at its last state."""
+
+    def last(line: str) -> str:
+        if "\r" not in line:
+            return line
+        seen = ""
+        for part in line.split("\r"):
+            seen = part + seen[len(part) :]
+        return seen.rstrip()
+
+    return "\n".join(last(line) for line in text.split("\n"))
+
+
+def canonical_outputs(outputs) -> list:
+    kept = []
+    for output in outputs:
+        if output.output_type == "stream":
+            if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
             continue
-        where = f"cell {number} ({cell.get('id')})"
-        if cell.execution_count is None:
-            raise Refused(f"{where} did not run: the kernel ended early")
-        for output in cell.outputs:
-            if output.output_type == "error":
-                raise Refused(f"{where}: {output.ename}: {output.evalue}")
-            text = output.get("text", "") if output.output_type == "stream" else ""
-            if "Traceback (most recent call last)" in text:
-                raise Refused(f"{where} printed a traceback: {text.strip().splitlines()[-1]}")
-    hidden = planted_errors(dict(notebook.metadata.get("widgets", {})))
-    if hidden:
-        raise Refused(f"a widget's callback failed: {hidden[0]}")
+        if WIDGET_VIEW in output.get("data", {}):
+            del output.data[WIDGET_VIEW]
+            # A widget's own text, `VBox(children=…`; a still picture's alt text stays.
+            if re.match(r"\w+\(", output.data.get("text/plain", "")):
+                del output.data["text/plain"]
+        if output.get("data", True):
+            kept.append(output)
+    for output in kept:
+        if output.output_type == "stream":
+            output.text = on_a_terminal(output.text)
+    return [output for output in kept if output.output_type != "stream" or output.text.strip()]
 
 
-def run(path: Path, parameters: dict, output: Path) -> nbformat.NotebookNode:
-    """Execute one notebook in its own folder; returns it executed, or raises Refused."""
-    notebook = nbformat.read(path, as_version=4)
-    check_parameters(parameters, defaults(notebook))
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            papermill.execute_notebook(
-                str(path),
-                str(output),
-                parameters=parameters,
-                cwd=str(path.parent),
-                kernel_name="python3",
-                progress_bar=False,
-            )
-    except PapermillExecutionError as error:
-        raise Refused(f"cell {error.cell_index} [{error.exec_count}]: {error.ename}: {error.evalue}") from None
-    except Exception as error:  # a kernel that dies, a file that cannot be read
-        raise Refused(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
-    executed = nbformat.read(output, as_version=4)
-    check_executed(executed)
-    return executed
-
-
-def canonical(source, executed) -> nbformat.NotebookNode:
-    """The source notebook with the executed one's text and pictures: no widget state, no timestamps, no injected cell."""
-    result = copy.deepcopy(source)
-    outputs = {cell.get("id"): cell.get("outputs", []) for cell in executed.cells}
+def canonical(notebook):
+    """A copy with what a reader sees and nothing that changes from run to run or needs a kernel."""
+    clean = copy.deepcopy(notebook)
+    clean.metadata.pop("widgets", None)
+    clean.metadata.pop("papermill", None)
+    clean.metadata["kernelspec"] = nbformat.from_dict({"display_name": "Python 3", "language": "python", "name": "python3"})
+    clean.metadata["language_info"] = nbformat.from_dict({"name": "python", "pygments_lexer": "ipython3"})
+    clean.cells = [cell for cell in clean.cells if not tags(cell) & ADDED_BY_PAPERMILL]
     count = 0
-    for cell in result.cells:
+    for cell in clean.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if not tags(cell):
+            cell.metadata.pop("tags", None)
         if cell.cell_type != "code":
             continue
         count += 1
-        cell.execution_count = count
-        kept = []
-        for output in copy.deepcopy(outputs.get(cell.get("id"), [])):
-            if output.output_type == "stream":
-                # A progress bar rewrites its line; a reader wants its end.
-                output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n"))
-                output.text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output.text)
-            if "data" in output:
-                output.data.pop(WIDGET_VIEW, None)
-                if not output.data:
-                    continue
-            if "execution_count" in output:
-                output.execution_count = count
-            output.pop("transient", None)
-            kept.append(output)
-        cell.outputs = kept
-    result.metadata = {
-        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    return result
+        ran = cell.execution_count is not None
+        cell.execution_count = count if ran else None
+        cell.outputs = canonical_outputs(cell.outputs)
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = cell.execution_count
+    return clean
+
+
+def write_outputs(path: Path, executed) -> Iterator[str]:
+    """Put the executed outputs into the notebook's own file, its sources untouched."""
+    notebook = nbformat.read(path, as_version=4)
+    ran = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = ran[cell.id].outputs, ran[cell.id].execution_count
+    text = nbformat.writes(canonical(notebook)) + "\n"
+    if len(text.encode()) > SIZE_LIMIT:
+        yield f"its outputs make it {len(text.encode()) / 1e6:.1f} MB, and {SIZE_LIMIT / 1e6} is the limit: fewer or smaller pictures"
+    else:
+        path.write_text(text, encoding="utf-8")
+
+
+# One notebook, and all of them
+
+
+@dataclass(frozen=True)
+class Result:
+    path: Path
+    cells: int
+    seconds: float
+    findings: list[str]
+
+    @property
+    def verdict(self) -> str:
+        return f"FAILED ({len(self.findings)})" if self.findings else "ok"
+
+
+def run(path: Path, given: dict[str, object], folder: Path, *, write: bool = False, warnings: bool = False) -> Result:
+    """Execute one notebook into `folder`, in the notebook's own directory, and collect what is wrong."""
+    # papermill takes a second to import, and the lint shares this file.
+    import papermill
+
+    notebook = nbformat.read(path, as_version=4)
+    started = time.perf_counter()
+    findings = list(parameter_findings(notebook, given))
+    if not findings:
+        folder.mkdir(parents=True, exist_ok=True)
+        output = folder.resolve() / path.name
+        output.unlink(missing_ok=True)
+        stopped = None
+        try:
+            papermill.execute_notebook(
+                path.resolve(), output, given, kernel_name="python3", cwd=path.resolve().parent, progress_bar=False,
+                # The kernel's own chatter about its transport, once a notebook, is not for the reader.
+                extra_arguments=["--log-level=40"],
+            )  # fmt: skip
+        except Exception as error:
+            stopped = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        executed = nbformat.read(output, as_version=4) if output.exists() else None
+        findings = execution_findings(executed, warnings) if executed else []
+        if stopped and not findings:
+            findings = [stopped]
+        if write and not findings:
+            findings = list(write_outputs(path, executed))
+    return Result(path, len(notebook.cells), time.perf_counter() - started, findings)
+
+
+def table(results: list[Result], mode: str) -> str:
+    width = max(len(result.path.stem) for result in results)
+    lines = [f"{'notebook':{width}}  cells  seconds  verdict"]
+    for result in results:
+        slow = f", over {QUICK_SECONDS} s" if mode == "quick" and result.seconds > QUICK_SECONDS else ""
+        lines.append(f"{result.path.stem:{width}}  {result.cells:5d}  {result.seconds:7.1f}  {result.verdict}{slow}")
+    failed = sum(bool(result.findings) for result in results)
+    verdict = f"{failed} of {len(results)} failed" if failed else "all ok"
+    lines.append(f"{'total':{width}}  {sum(r.cells for r in results):5d}  {sum(r.seconds for r in results):7.1f}  {verdict}")
+    return "\n".join(lines)
+
+
+def parsed(text: str):
+    """A parameter as Python reads it, and a string where it reads nothing: 3, 0.5, True, None, [1, 2], step-25."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/NN_*.ipynb")
-    parser.add_argument("--mode", choices=MODES, default="quick")
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="VALUE as JSON or text",
-    )
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "notebooks")
-    parser.add_argument(
-        "--write-outputs", action="store_true", help="put text and pictures into the notebooks themselves"
-    )
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: notebooks/NN_*.ipynb")
+    parser.add_argument("--mode", choices=MODES, default="laptop")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
+    parser.add_argument("--to", type=Path, default=ROOT / "build" / "notebooks", help="folder of the executed notebooks")
+    parser.add_argument("--write-outputs", action="store_true", help="put text and pictures back into the notebooks")
+    parser.add_argument("--warnings", action="store_true", help="a Python warning is a failure, too")
     options = parser.parse_args(arguments)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    # A user-wide python3 kernel would run the course outside its environment.
-    KernelSpecManager.ensure_native_kernel = True
-    options.output.mkdir(parents=True, exist_ok=True)
-    parameters = {"mode": options.mode} | {name: parse(value) for name, value in options.parameter}
-    rows = []
-    for path in options.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        started, verdict, cells = time.perf_counter(), "ok", 0
-        print(f"{path.name} …", end="", flush=True)
-        try:
-            source = nbformat.read(path, as_version=4)
-            cells = sum(cell.cell_type == "code" for cell in source.cells)
-            executed = run(path.resolve(), parameters, options.output / path.name)
-            if options.write_outputs:
-                result = canonical(source, executed)
-                if len(nbformat.writes(result).encode()) > MOST_BYTES:
-                    raise Refused(f"with its outputs it is over {MOST_BYTES / 1e6} MB")
-                nbformat.write(result, path)
-        except Refused as failure:
-            verdict = f"FAILED: {failure}"
-        rows.append((path.name, cells, time.perf_counter() - started, verdict))
-        print(f" {rows[-1][2]:.0f} s, {verdict}", flush=True)
-    print(f"\n{'notebook':34} {'cells':>5} {'seconds':>8}  verdict")
-    for name, cells, seconds, verdict in rows:
-        print(f"{name:34} {cells:5} {seconds:8.1f}  {verdict}")
-    failed = sum(verdict != "ok" for *_, verdict in rows)
-    print(
-        f"{len(rows) - failed} of {len(rows)} notebooks ran in {options.mode} mode; executed copies are in {options.output}"
-    )
-    return 1 if failed or not rows else 0
-
-
-def parse(text: str):
-    """JSON where it is JSON (numbers, true, null, lists), else the text itself."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    paths = options.notebooks or course()
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        parser.error(f"no such notebook: {', '.join(missing)}")
+    if not paths:
+        print("no notebooks yet: notebooks/NN_*.ipynb is empty")
+        return 0
+    # A python3 kernel in the user's home must not take the place of this environment's.
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    given = {"mode": options.mode} | {name: parsed(value) for name, value in options.parameters}
+    results = []
+    for path in paths:
+        print(f"{shown(path)} … ", end="", flush=True)
+        result = run(path, given, options.to, write=options.write_outputs, warnings=options.warnings)
+        print(f"{result.verdict}, {result.seconds:.0f} s", flush=True)
+        for finding in result.findings:
+            print(f"  {shown(path)} {finding}", flush=True)
+        results.append(result)
+    print("\n" + table(results, options.mode))
+    return int(any(result.findings for result in results))
 
 
 if __name__ == "__main__":

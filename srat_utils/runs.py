@@ -27,6 +27,7 @@ from .models import Classifier
 from .training import State, fit, resolve_device
 
 PROJECT = Path(__file__).resolve().parent.parent
+VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
 CHECKPOINT_EVERY = 5.0  # seconds; shorter runs are cheaper to repeat than to save
 
 
@@ -201,8 +202,7 @@ def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame
         "seconds": round(sum(row["seconds"] for row in state.history), 2),
         "device": str(device),
         "hardware": hardware,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "torchvision", "numpy")},
+        "versions": VERSIONS,
         "commit": commit or None,
     }
 
@@ -255,3 +255,10 @@ def frame(runs: Iterable[Run], *fields: str, per_class: bool = False) -> pd.Data
         part.insert(len(fields), "collapsed", run.collapsed)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+def environment() -> dict[str, str]:
+    """Versions and the device that `device="auto"` picks here."""
+    device = resolve_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
+    return VERSIONS | {"device": f"{device} ({name})"}
