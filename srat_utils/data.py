@@ -1,70 +1,125 @@
-"""Images and their imbalance: digits, CIFAR-10, SVHN or your own; Step-K and Exp-K subsets; binary pairs."""
+"""Images with integer labels: digits, CIFAR-10, SVHN and your own; Step-K and Exp-K subsets; binary pairs.
+
+Every set is two uint8 arrays in memory.  A training run holds them on its device and augments there.
+"""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision import datasets
 
-DIGITS_TEST_PER_CLASS = 70
-DOWNLOADS = {
-    "cifar10": "CIFAR-10, 170 MB; its host has served at about 60 kB/s, which makes some 40 minutes",
-    "svhn": "SVHN, 246 MB in two files",
-}
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ALIASES = {"auto": "automobile"}  # the paper's short name
+TEST_SEED = 0  # the same for every run, so that all seeds share a test set
+DIGITS_TEST_PER_CLASS = 70
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+class Hosted(NamedTuple):
+    """A set that torchvision can fetch."""
+
+    title: str
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    page: str
+    cost: str
+
+
+HOSTED = {
+    "cifar10": Hosted(
+        "CIFAR-10",
+        CIFAR10_CLASSES,
+        ("cifar-10-python.tar.gz",),
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+        "170 MB; its host has been serving about 60 kB/s, some 40 minutes",
+    ),
+    "svhn": Hosted(
+        "SVHN",
+        tuple("0123456789"),
+        ("train_32x32.mat", "test_32x32.mat"),
+        "http://ufldl.stanford.edu/housenumbers",
+        "182 + 64 MB; its host can be slow",
+    ),
+}
+KNOWN = ("digits", *HOSTED)
 
 
 class DataError(ValueError):
-    """Something is wrong with the data; the message is one line that says what, and what to do."""
+    """A problem with data that a reader can meet: one line that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled images in memory.
+    """Images and their labels, read-only.
 
-    images: uint8 [N,H,W,C].  labels: int64 [N], 0 … C−1.  classes: C names.  indices: int64 [N], positions in the set that
-    this one was drawn from.
+    images: uint8 [N,H,W,C].  labels: int64 [N], 0…C−1.  classes: a name a label.  name: for messages, "digits train".
+    indices: int64 [N], positions in the original training or test set; 0…N−1 unless given.
+    Raises DataError where shapes, types or labels do not fit.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     name: str
-    indices: np.ndarray
+    indices: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+        self._check_images()
+        self._check_labels()
+        indices = np.arange(len(self.images)) if self.indices is None else np.asarray(self.indices)
+        if indices.shape != (len(self.images),):
+            raise DataError(f"{self.name}: {len(self.images)} images but {len(indices)} indices; give one an image")
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        for field, array in (
+            ("images", self.images),
+            ("labels", self.labels.astype(np.int64)),
+            ("indices", indices.astype(np.int64)),
+        ):
+            view = array.view()
+            view.flags.writeable = False  # runs share a loaded set, and the fingerprint is computed once
+            object.__setattr__(self, field, view)
+
+    def _check_images(self):
+        if self.images.dtype != np.uint8:
+            nan = ", some of them NaN" if self.images.dtype.kind == "f" and np.isnan(self.images).any() else ""
+            raise DataError(f"{self.name}: pixels are {self.images.dtype}{nan}; save them as uint8, 0…255")
+        if self.images.ndim != 4 or 0 in self.images.shape:
             raise DataError(
-                f"{self.name}: images must be uint8 (0 to 255) of shape [N,H,W,C], not {self.images.dtype} {list(self.images.shape)}; "
-                "scale floats by 255, replace NaN, then use .astype('uint8')"
+                f"{self.name}: images have shape {self.images.shape}; [N,H,W] or [N,H,W,C] is needed, none of them 0"
             )
-        if not len(self.images) == len(self.labels) == len(self.indices):
+
+    def _check_labels(self):
+        if self.labels.dtype.kind not in "iu" or self.labels.ndim != 1:
             raise DataError(
-                f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; each image needs one"
+                f"{self.name}: labels are {self.labels.dtype} {self.labels.shape}; save them as integers, one an image"
             )
-        if len(self.labels) == 0:
-            raise DataError(f"{self.name}: there is no image in it")
-        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+        if len(self.labels) != len(self.images):
+            raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one an image")
+        low, high = self.labels.min(), self.labels.max()
+        if low < 0 or high >= len(self.classes):
+            wrong = low if low < 0 else high
             raise DataError(
-                f"{self.name}: labels reach from {self.labels.min()} to {self.labels.max()}; {len(self.classes)} classes need 0 to {len(self.classes) - 1}"
+                f"{self.name}: label {wrong} is out of range; {len(self.classes)} classes have labels 0…{len(self.classes) - 1}"
             )
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
     @property
     def counts(self) -> list[int]:
@@ -73,37 +128,21 @@ class ImageDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve hex digits of a hash over the class names, indices, labels and pixels: equal for equal images in equal order."""
-        digest = hashlib.sha256("\n".join(self.classes).encode())
+        """Twelve hex digits of a hash over classes, indices, labels and pixels: equal for two people with the same images."""
+        digest = hashlib.sha256(repr((self.classes, self.images.shape)).encode())
         for array in (self.indices, self.labels, self.images):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:12]
 
-    def subset(self, positions: np.ndarray) -> ImageDataset:
-        picked = {
-            "images": self.images[positions],
-            "labels": self.labels[positions],
-            "indices": self.indices[positions],
-        }
-        return replace(self, **picked)
+    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageDataset:
+        """The images at these positions of this set, in this order.  indices: int [M]."""
+        indices = np.asarray(indices, dtype=np.int64)
+        return replace(self, images=self.images[indices], labels=self.labels[indices], indices=self.indices[indices])
 
-    def only(self, classes: Sequence[str]) -> ImageDataset:
-        """The named classes alone, relabelled 0, 1, … in the order given."""
-        names = [ALIASES.get(name, name) if name not in self.classes else name for name in classes]
-        for name in names:
-            if name not in self.classes:
-                raise DataError(f"{self.name} has no class {name!r}; {nearest(name, self.classes)}")
-        if len(set(names)) < max(2, len(names)):
-            raise DataError(f"classes must be at least two different ones, not {', '.join(map(repr, names))}")
-        relabel = np.full(len(self.classes), -1, dtype=np.int64)
-        relabel[[self.classes.index(name) for name in names]] = np.arange(len(names))
-        kept = self.subset(np.flatnonzero(relabel[self.labels] >= 0))
-        return replace(kept, labels=relabel[kept.labels], classes=tuple(names))
-
-    def tensors(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-        """All images, uint8 [N,C,H,W], and labels, int64 [N], on the device that trains."""
-        images = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
-        return images.to(device), torch.from_numpy(self.labels).to(device)
+    def tensors(self, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """Images uint8 [N,C,H,W], contiguous, and labels int64 [N] on the device."""
+        images = torch.from_numpy(self.images.transpose(0, 3, 1, 2).copy())
+        return images.to(device), torch.from_numpy(self.labels.copy()).to(device)
 
 
 class Split(NamedTuple):
@@ -111,103 +150,103 @@ class Split(NamedTuple):
     test: ImageDataset
 
 
-def nearest(word: object, known: Sequence[str]) -> str:
-    """'did you mean …?', or the whole list when nothing is near."""
-    by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.5)
-    return (
-        f"did you mean {' or '.join(by_lower[name] for name in close)}?" if close else f"choose from {', '.join(known)}"
-    )
-
-
-# ---------------------------------------------------------------------------------------------- imbalance
+# --- imbalance ---------------------------------------------------------------------------------------------------------
 
 
 class Imbalance(NamedTuple):
-    kind: str  # "step", "exp", "balanced" or "none"
+    form: str  # "step", "exp", "balanced" or "none"
     ratio: float = 1.0  # K
-    literal: bool = False
+    literal: bool = False  # on each class's own count instead of a common n_max
 
 
 def parse_imbalance(text: str) -> Imbalance:
-    """ "step-K", "exp-K" (with "-literal" for counts relative to each class's own), "balanced" or "none"."""
-    if text in ("balanced", "none"):
+    """ "exp-100-literal" -> Imbalance("exp", 100.0, True).  DataError for an unknown form, or a K that is not a number ≥ 1."""
+    if text in ("none", "balanced"):
         return Imbalance(text)
-    match = re.fullmatch(r"(step|exp)-(.+?)(-literal)?", str(text))
-    if match is None:
-        examples = (
-            "step-10",
-            "step-25",
-            "step-100",
-            "exp-10",
-            "exp-25",
-            "exp-100",
-            "exp-100-literal",
-            "balanced",
-            "none",
-        )
-        raise DataError(
-            f"unknown imbalance {text!r}; {nearest(text, examples)} (step-K and exp-K take any K of 1 or more)"
-        )
+    form, _, rest = str(text).partition("-")
+    if form not in ("step", "exp"):
+        hint = nearest(form, ("step-K", "exp-K", "balanced", "none"))
+        raise DataError(f"unknown imbalance {text!r}; {hint} (K is the imbalance ratio, as in step-10)")
+    number = rest.removesuffix("-literal")
     try:
-        ratio = float(match[2])
+        ratio = float(number)
     except ValueError:
-        raise DataError(f"K must be a number of 1 or more, not {match[2]!r}, in imbalance {text!r}") from None
-    if not 1 <= ratio < np.inf:
-        raise DataError(f"K must be a number of 1 or more, not {match[2]}, in imbalance {text!r}")
-    return Imbalance(match[1], ratio, match[3] is not None)
+        ratio = math.nan
+    if not 1 <= ratio < math.inf:
+        raise DataError(f"imbalance {text!r}: K must be a number of 1 or more, as in {form}-10, not {number!r}")
+    return Imbalance(form, ratio, literal=number != rest)
 
 
-def class_counts(imbalance: str, available: Sequence[int]) -> list[int]:
-    """Training images a class under an imbalance, from the images that each class has.
+def class_counts(imbalance: str, available: Sequence[int], classes: Sequence[str] | None = None) -> list[int]:
+    """Training images a class, [C], n_max = min(available).
 
-    step-K: the first C − C//2 classes keep n_max, the last C//2 get ⌊n_max/K⌋.  exp-K: n_i = ⌊n_max · K^(−i/(C−1))⌋.
-    n_max is the smallest class's count, so that K is exact; "-literal" puts each class's own count in its place (the
-    paper's n_i τ^i).  "balanced": n_max each.  "none": all there is.  Raises DataError if a class would get no image.
+    step-K: the first C − C//2 classes keep n_max, the others get ⌊n_max/K⌋.  exp-K: ⌊n_max·K^(−i/(C−1))⌋ for class i.
+    "-literal" puts class i's own count in place of n_max, as section 5.1 of the paper writes it; K is exact only without it.
+    "balanced": n_max each.  "none": available.  classes: names for the error where a class would get no image.
     """
-    kind, ratio, literal = parse_imbalance(imbalance)
-    number = len(available)
-    own = np.asarray(available, dtype=np.float64)
-    if kind == "none":
-        return [int(n) for n in available]
-    largest = own if literal else np.full(number, own.min())
-    position = np.arange(number)
-    if kind == "exp":
-        share = ratio ** (-position / max(1, number - 1))
-    else:
-        share = np.where(position < number - number // 2, 1.0, 1 / ratio)
-    counts = np.floor(largest * share + 1e-9).astype(int)  # 5000 · 100^(−1) must give 50
-    if counts.min() < 1:
+    form, ratio, literal = parse_imbalance(imbalance)
+    available = np.asarray(available, dtype=np.int64)
+    index, total = np.arange(len(available)), len(available)
+    names = list(classes) if classes is not None else [str(i) for i in index]
+    if (available < 1).any():
         raise DataError(
-            f"{imbalance} leaves class {int(counts.argmin())} without an image; K of at most {int(largest.min())} works here"
+            f"class {names[available.argmin()]!r} has no training image; add some, or leave it out with classes=…"
+        )
+    base = available if literal or form == "none" else np.full(total, available.min())
+    step = (index >= total - total // 2).astype(float)
+    exponent = {"step": step, "exp": index / max(total - 1, 1)}.get(form, np.zeros(total))
+    counts = np.floor(base * ratio**-exponent + 1e-9).astype(int)  # 5000/100 must not become 49
+    if (counts < 1).any():
+        cut = exponent > 0
+        largest = math.floor(min(base[cut] ** (1 / exponent[cut])) + 1e-9)
+        raise DataError(
+            f"{imbalance}: class {names[counts.argmin()]!r} would get no image; K can be at most {largest} here"
         )
     return counts.tolist()
 
 
+def make_imbalanced(
+    dataset: ImageDataset, imbalance: str, seed: int = 0, max_per_class: int | None = None
+) -> ImageDataset:
+    """A random subset with `class_counts` images a class, in the original order.
+
+    Drawn with a generator of its own: the global ones are left alone.  At one seed a class's smaller subset lies inside its
+    larger ones.  max_per_class caps what each class has available.
+    """
+    available = np.minimum(dataset.counts, max_per_class or len(dataset))
+    counts = class_counts(imbalance, available, dataset.classes)
+    generator = np.random.default_rng(seed)
+    orders = [generator.permutation(np.flatnonzero(dataset.labels == label)) for label in range(len(counts))]
+    return dataset.subset(np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)])))
+
+
 def under_represented(counts: Sequence[int]) -> np.ndarray:
-    """bool [C]: the C//2 least frequent classes, the later ones where counts are equal (the paper's "Under" for C = 10)."""
-    by_frequency = np.argsort(-np.asarray(counts), kind="stable")
+    """bool [C]: the C//2 least frequent classes, the paper's "Under"; of equally frequent ones the later."""
+    counts = np.asarray(counts)
+    order = np.lexsort((-np.arange(len(counts)), counts))
     under = np.zeros(len(counts), dtype=bool)
-    under[by_frequency[len(counts) - len(counts) // 2 :]] = True
+    under[order[: len(counts) // 2]] = True
     return under
 
 
-def make_imbalanced(
-    dataset: ImageDataset, imbalance: str, seed: int = 0, *, max_per_class: int | None = None
-) -> ImageDataset:
-    """A subset with `class_counts` images a class, drawn by a generator of its own; a larger K draws from a smaller K's images.
+def restrict(dataset: ImageDataset, classes: Sequence[str]) -> ImageDataset:
+    """Only these classes, relabelled 0, 1, … in this order.  DataError for fewer than two, an unknown one, or the same twice."""
+    names = [ALIASES.get(name, name) if name not in dataset.classes else name for name in map(str, classes)]
+    for name in names:
+        if name not in dataset.classes:
+            raise DataError(f"unknown class {name!r}; {nearest(name, dataset.classes)}")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise DataError(
+            f"classes must name at least two different classes, not {', '.join(names)}; {nearest('', dataset.classes)}"
+        )
+    relabelled = np.full(len(dataset.classes), -1)
+    relabelled[[dataset.classes.index(name) for name in names]] = np.arange(len(names))
+    labels = relabelled[dataset.labels]
+    keep = np.flatnonzero(labels >= 0)
+    return replace(dataset.subset(keep), labels=labels[keep], classes=tuple(names))
 
-    max_per_class: an upper bound on what each class has, for trial runs.
-    """
-    available = [min(count, max_per_class or count) for count in dataset.counts]
-    counts = class_counts(imbalance, available)
-    generator = np.random.default_rng(seed)
-    shuffled = [generator.permutation(np.flatnonzero(dataset.labels == c)) for c in range(len(counts))]
-    kept = np.concatenate([own[:count] for own, count in zip(shuffled, counts, strict=True)])
-    return dataset.subset(np.sort(kept))
 
-
-# ---------------------------------------------------------------------------------------------- loading
+# --- loading -----------------------------------------------------------------------------------------------------------
 
 
 def load_dataset(
@@ -219,216 +258,273 @@ def load_dataset(
     max_per_class: int | None = None,
     test_per_class: int | None = None,
 ) -> Split:
-    """Training images, made imbalanced, and test images.
+    """Training and test images of "digits", "cifar10", "svhn", or the path of your own `.npz` or folder of class folders.
 
-    dataset: "digits", "cifar10", "svhn", an .npz with train_images, train_labels, test_images and test_labels, or a folder
-    train/<class>/*, test/<class>/* of pictures.  classes: restrict both sets to these, well-represented first.
-    test_per_class: the same seed-independent sample of so many test images a class, for trial runs.
+    imbalance and max_per_class (images a class at most) apply to the training set, drawn with the seed.  classes: two or more
+    names, well-represented ones first; both sets are restricted to them and relabelled 0, 1, ….  test_per_class: a sample of
+    the test set, the same for every seed.  A set is read from disk once a process.  Raises DataError.
     """
-    train, test = _load(str(dataset))
+    train, test = load_source(str(dataset))
     if classes is not None:
-        train, test = train.only(classes), test.only(classes)
-    train = make_imbalanced(train, imbalance, seed, max_per_class=max_per_class)
-    if test_per_class is not None:
-        test = make_imbalanced(test, "none", max_per_class=test_per_class)
+        train, test = restrict(train, classes), restrict(test, classes)
+    train = make_imbalanced(train, imbalance, seed, max_per_class)
+    if test_per_class:
+        test = make_imbalanced(test, "none", TEST_SEED, test_per_class)
     return Split(train, test)
 
 
-@lru_cache(maxsize=4)
-def _load_cached(dataset: str, identity: str) -> Split:
+def load_source(dataset: str) -> Split:
     if dataset == "digits":
-        return _digits()
-    if dataset in TORCHVISION:
-        return _known(dataset)
-    path = Path(dataset)
-    return _read_folder(path) if path.is_dir() else _read_npz(path)
+        return digits()
+    if dataset in HOSTED:
+        return hosted(dataset, data_folders())
+    path = own_path(dataset)
+    return own_images(path, stamp(path))
 
 
-def _load(dataset: str) -> Split:
-    return _load_cached(dataset, source_hash(dataset) + os.environ.get("SRAT_DATA", ""))
+@lru_cache(maxsize=1)
+def digits() -> Split:
+    """scikit-learn's 1,797 handwritten digits, 8×8, grey; 70 a class are held out as the test set."""
+    stored = load_digits()
+    images = np.round(stored.images * (255 / 16)).astype(np.uint8)[..., None]
+    everything = ImageDataset(images, stored.target, tuple("0123456789"), "digits test")
+    test = make_imbalanced(everything, "balanced", TEST_SEED, DIGITS_TEST_PER_CLASS)
+    rest = np.setdiff1d(everything.indices, test.indices)
+    return Split(replace(everything.subset(rest), name="digits train"), test)
+
+
+def data_folders() -> tuple[Path, ...]:
+    """Where CIFAR-10 and SVHN are looked for; the first is where a download goes."""
+    if os.environ.get("SRAT_DATA"):
+        return (Path(os.environ["SRAT_DATA"]).expanduser(),)
+    return tuple(dict.fromkeys((Path(__file__).parent.parent / "data", Path.cwd() / "data", Path.home() / ".cache")))
+
+
+@lru_cache(maxsize=2)
+def hosted(name: str, folders: tuple[Path, ...]) -> Split:
+    """An `.npz` first, then torchvision's own files, and only then a download."""
+    for folder in folders:
+        if (folder / f"{name}.npz").is_file():
+            return read_npz(folder / f"{name}.npz", name, HOSTED[name].classes)
+    for folder in folders:
+        try:
+            return from_torchvision(name, folder, download=False)
+        except RuntimeError:  # torchvision's word for "not there, or not whole"
+            continue
+    return download(name, folders)
+
+
+def download(name: str, folders: tuple[Path, ...]) -> Split:
+    title, _, files, page, cost = HOSTED[name]
+    folder = next((folder for folder in folders if all((folder / file).is_file() for file in files)), folders[0])
+    by_hand = f"put {' and '.join(files)} (from {page}) or {name}.npz into {folder}, or set SRAT_DATA to the folder that has it"
+    if not all((folder / file).is_file() for file in files):
+        print(f"Downloading {title} ({cost}). To spare yourself the wait, {by_hand}.", flush=True)
+    try:
+        return from_torchvision(name, folder, download=True)
+    except Exception as error:  # sockets, HTTP, archives, disks and torchvision's checksum all have types of their own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{title} could not be downloaded ({reason}); {by_hand}") from error
+
+
+def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
+    """torchvision checks the sums before it opens anything; RuntimeError where they do not fit."""
+    classes = HOSTED[name].classes
+    if name == "cifar10":
+        parts = [datasets.CIFAR10(folder, train=train, download=download) for train in (True, False)]
+        arrays = [(part.data, np.array(part.targets)) for part in parts]
+    else:
+        parts = [datasets.SVHN(folder, split=split, download=download) for split in ("train", "test")]
+        arrays = [(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts]
+    return Split(
+        *(ImageDataset(*pair, classes, f"{name} {split}") for pair, split in zip(arrays, Split._fields, strict=True))
+    )
+
+
+# --- your own images ---------------------------------------------------------------------------------------------------
+
+
+def own_path(dataset: str) -> Path:
+    path = Path(dataset).expanduser().resolve()
+    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+        return path
+    if path.exists():
+        raise DataError(
+            f"{dataset}: your own images come as an .npz or as a folder train/<class>/*, test/<class>/*, not as {path.name}"
+        )
+    if re.fullmatch(r"[\w-]*", dataset):
+        raise DataError(f"unknown dataset {dataset!r}; {nearest(dataset, KNOWN)} (or the path of an .npz or a folder)")
+    raise DataError(f"{dataset} does not exist; check the path, or choose from {', '.join(KNOWN)}")
+
+
+def stamp(path: Path) -> tuple:
+    """Changes when a file below the path does: what makes a cached reading stale."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def source_hash(dataset: str) -> str:
-    """The name of a known set; for a path a hash of its content, so that a run's identity changes when the images do."""
-    if dataset == "digits" or dataset in TORCHVISION:
+    """What a run's identity says of its images: the name of a known set, a content hash (12 hex digits) of your own."""
+    if dataset in KNOWN:
         return dataset
-    path = Path(dataset)
-    if not path.exists():
-        raise DataError(f"no data set or path {dataset!r}; {nearest(dataset, ('digits', *TORCHVISION))}")
+    path = own_path(dataset)
+    return content_hash(path, stamp(path))
+
+
+@lru_cache(maxsize=16)
+def content_hash(path: Path, stamped: tuple) -> str:
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    for file, size, _ in stamped:
+        digest.update(f"{file.relative_to(path).as_posix()} {size}\n".encode())
+        with file.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()[:12]
 
 
 def slug(dataset: str) -> str:
-    """A short folder-name form of a path."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(dataset).stem).strip("-") or "images"
+    """A path's last part as a piece of a file name."""
+    return re.sub(r"[^\w.]+", "-", Path(dataset).expanduser().resolve().stem)
 
 
-def _whole(images, labels, classes, name: str) -> ImageDataset:
-    return ImageDataset(images, np.asarray(labels, dtype=np.int64), tuple(classes), name, np.arange(len(labels)))
+@lru_cache(maxsize=2)
+def own_images(path: Path, stamped: tuple) -> Split:
+    return read_npz(path, path.name) if path.is_file() else read_folder(path)
 
 
-def _digits() -> Split:
-    digits = load_digits()
-    images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
-    everything = _whole(images, digits.target, map(str, range(10)), "digits")
-    # The test images are the same for every seed.
-    test = make_imbalanced(everything, "none", 0, max_per_class=DIGITS_TEST_PER_CLASS)
-    train = everything.subset(np.setdiff1d(everything.indices, test.indices))
-    return Split(replace(train, name="digits train"), replace(test, name="digits test"))
+def read_npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split:
+    """train_images, train_labels, test_images, test_labels; optionally classes, and train_exact / test_exact to leave images out."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except Exception as error:  # zip, zlib and numpy each have types of their own for a damaged file
+        raise DataError(
+            f"{path} is damaged or not an .npz ({' '.join(str(error).split())}); save it again with numpy.savez"
+        ) from error
+    missing = [key for key in ARRAYS if key not in arrays]
+    if missing:
+        raise DataError(f"{path} has no {', '.join(missing)}; an .npz of images holds {', '.join(ARRAYS)}")
+    if "classes" in arrays:
+        classes = tuple(str(name) for name in arrays["classes"])
+    elif classes is None:
+        labels = arrays["train_labels"]
+        classes = (
+            tuple(str(label) for label in range(int(labels.max()) + 1))
+            if labels.size and labels.dtype.kind in "iu"
+            else ()
+        )
+    return check_split(*(npz_part(arrays, split, classes, f"{name} {split}") for split in Split._fields))
 
 
-def _cifar10(root: Path, download: bool) -> Split:
-    sets = [torchvision.datasets.CIFAR10(root, train=train, download=download) for train in (True, False)]
-    return Split(
+def npz_part(arrays: dict[str, np.ndarray], split: str, classes: tuple[str, ...], name: str) -> ImageDataset:
+    images = arrays[f"{split}_images"]
+    dataset = ImageDataset(images[..., None] if images.ndim == 3 else images, arrays[f"{split}_labels"], classes, name)
+    exact = arrays.get(f"{split}_exact")
+    if exact is None:
+        return dataset
+    if exact.dtype != bool or exact.shape != (len(dataset),):
+        raise DataError(f"{name}: {split}_exact is {exact.dtype} {exact.shape}; it needs one bool an image")
+    return dataset.subset(np.flatnonzero(exact))
+
+
+def read_folder(path: Path) -> Split:
+    """train/<class>/* and test/<class>/*; classes in alphabetical order; grey pictures keep one channel if all are grey."""
+    for split in Split._fields:
+        if not (path / split).is_dir():
+            raise DataError(f"{path} has no folder {split}/; put the pictures into train/<class>/ and test/<class>/")
+    folders = {
+        split: sorted(f for f in (path / split).iterdir() if f.is_dir() and f.name[0] != ".") for split in Split._fields
+    }
+    classes = tuple(folder.name for folder in folders["train"])
+    pictures = {}
+    for split in Split._fields:
+        for folder in folders[split]:
+            if folder.name not in classes:
+                raise DataError(
+                    f"{folder}: class {folder.name!r} has no folder in {path / 'train'}; {nearest(folder.name, classes)}"
+                )
+            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.name[0] != ".")
+            pictures |= {file: (split, classes.index(folder.name), read_picture(file)) for file in files}
+    if not pictures:
+        raise DataError(
+            f"{path} has no pictures; put them into train/<class>/ and test/<class>/ as {', '.join(PICTURES)}"
+        )
+    first, (_, _, reference) = next(iter(pictures.items()))
+    for file, (_, _, picture) in pictures.items():
+        if picture.shape[:2] != reference.shape[:2]:
+            sizes = [f"{image.shape[1]}×{image.shape[0]}" for image in (picture, reference)]
+            raise DataError(f"{file} has {sizes[0]} pixels, {first} has {sizes[1]}; resize all pictures to one size")
+    shape = (*reference.shape[:2], max(picture.shape[2] for _, _, picture in pictures.values()))
+    parts = {
+        split: [(np.broadcast_to(p, shape), label) for s, label, p in pictures.values() if s == split]
+        for split in Split._fields
+    }
+    for split, part in parts.items():
+        if not part:
+            raise DataError(f"{path / split} has no pictures; put some into {split}/<class>/ as {', '.join(PICTURES)}")
+    return check_split(
         *(
-            _whole(s.data, s.targets, s.classes, f"cifar10 {part}")
-            for s, part in zip(sets, ("train", "test"), strict=True)
+            ImageDataset(
+                np.stack([p for p, _ in part]), np.array([label for _, label in part]), classes, f"{path.name} {split}"
+            )
+            for split, part in parts.items()
         )
     )
 
 
-def _svhn(root: Path, download: bool) -> Split:
-    sets = [torchvision.datasets.SVHN(root, split=part, download=download) for part in ("train", "test")]
-    names = [str(digit) for digit in range(10)]
-    return Split(*(_whole(s.data.transpose(0, 2, 3, 1), s.labels, names, f"svhn {s.split}") for s in sets))
-
-
-TORCHVISION: dict[str, Callable[[Path, bool], Split]] = {"cifar10": _cifar10, "svhn": _svhn}
-
-
-def data_folders() -> list[Path]:
-    """Where a copy of CIFAR-10 or SVHN is looked for: $SRAT_DATA, the project's data/, data/ in the working directory."""
-    named = [Path(os.environ["SRAT_DATA"])] if os.environ.get("SRAT_DATA") else []
-    return [*named, Path(__file__).resolve().parent.parent / "data", Path.cwd() / "data"]
-
-
-def _known(dataset: str) -> Split:
-    """CIFAR-10 or SVHN: an .npz, then torchvision's own files in a known folder, and only then a download."""
-    for folder in data_folders():
-        if (folder / f"{dataset}.npz").exists():
-            split = _read_npz(folder / f"{dataset}.npz")
-            names = torchvision_classes(dataset)
-            return Split(*(replace(part, classes=names) if len(part.classes) == len(names) else part for part in split))
-        try:
-            return TORCHVISION[dataset](folder, False)
-        except RuntimeError:  # torchvision: not found or corrupted
-            continue
-    folder = data_folders()[0]
-    by_hand = f"put {dataset}.npz or torchvision's files for {dataset} into {folder} by hand (or set SRAT_DATA to their folder)"
-    print(f"Downloading {DOWNLOADS[dataset]}, to {folder}. To avoid it: {by_hand}.", flush=True)
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 [H,W,1] of a grey picture, [H,W,3] of any other."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return TORCHVISION[dataset](folder, True)
-    except (OSError, RuntimeError) as error:  # no network; a checksum that does not fit
-        raise DataError(f"{dataset} could not be downloaded ({str(error).splitlines()[0]}); {by_hand}") from None
-
-
-def torchvision_classes(dataset: str) -> tuple[str, ...]:
-    cifar10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    return cifar10 if dataset == "cifar10" else tuple(map(str, range(10)))
-
-
-def _read_npz(path: Path) -> Split:
-    """An .npz with train_images … test_labels; optional classes (names) and train_exact, test_exact (False: left out)."""
-    keys = ("train_images", "train_labels", "test_images", "test_labels")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        with Image.open(path) as picture:
+            if picture.mode[0] in "IF":
+                raise ValueError("more than 8 bits a channel")
+            array = np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
+    except Exception as error:  # each of Pillow's readers has types of its own for a damaged file
         raise DataError(
-            f"{path} is not a readable .npz ({str(error).splitlines()[0]}); save it again with numpy.savez"
-        ) from None
-    missing = [key for key in keys if key not in arrays]
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; it needs {', '.join(keys)}")
-    for key in ("train_labels", "test_labels"):
-        if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
-            raise DataError(
-                f"{path}: {key} must be whole numbers of shape [N], not {arrays[key].dtype} {list(arrays[key].shape)}"
-            )
-    number = int(arrays["train_labels"].max(initial=0)) + 1
-    names = tuple(map(str, arrays["classes"])) if "classes" in arrays else tuple(map(str, range(number)))
-    parts = []
-    for part in ("train", "test"):
-        images = arrays[f"{part}_images"]
-        images = images[..., None] if images.ndim == 3 else images
-        whole = _whole(images, arrays[f"{part}_labels"], names, f"{path.stem} {part}")
-        exact = arrays.get(f"{part}_exact")
-        parts.append(whole if exact is None else whole.subset(np.flatnonzero(exact)))
-    return _checked(Split(*parts), path)
+            f"{path} cannot be read ({' '.join(str(error).split())}); save it again as an 8-bit PNG, or remove it"
+        ) from error
+    return array if array.ndim == 3 else array[..., None]
 
 
-def _read_folder(path: Path) -> Split:
-    """train/<class>/* and test/<class>/*: pictures of one size."""
-    for part in ("train", "test"):
-        if not (path / part).is_dir():
-            raise DataError(f"{path} has no folder {part}/; it needs train/<class>/* and test/<class>/* with pictures")
-    names = tuple(sorted(folder.name for folder in (path / "train").iterdir() if folder.is_dir()))
-    if len(names) < 2:
-        raise DataError(f"{path / 'train'} holds {len(names)} class folders; at least two are needed")
-    strange = sorted({folder.name for folder in (path / "test").iterdir() if folder.is_dir()} - set(names))
-    if strange:
-        raise DataError(f"{path / 'test'} has classes that train/ lacks: {', '.join(strange)}")
-    first, parts = None, []
-    for part in ("train", "test"):
-        images, labels = [], []
-        for label, name in enumerate(names):
-            for file in sorted(
-                file for file in (path / part / name).glob("*") if file.is_file() and not file.name.startswith(".")
-            ):
-                picture = _read_picture(file)
-                first = first or (file, picture.shape)
-                if picture.shape != first[1]:
-                    raise DataError(
-                        f"{file} has shape {picture.shape}, {first[0].name} {first[1]}; resize all pictures to one size"
-                    )
-                images.append(picture)
-                labels.append(label)
-        if not images:
-            raise DataError(f"{path / part} holds no pictures")
-        parts.append(_whole(np.stack(images), labels, names, f"{path.name} {part}"))
-    return _checked(Split(*parts), path)
-
-
-def _read_picture(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as picture:
-            array = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+def check_split(train: ImageDataset, test: ImageDataset) -> Split:
+    if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
-            f"{file} is not a readable picture ({str(error).splitlines()[0]}); remove or replace it"
-        ) from None
-    return array[..., None] if array.ndim == 2 else array
-
-
-def _checked(split: Split, path: Path) -> Split:
-    empty = [name for name, count in zip(split.train.classes, split.train.counts, strict=True) if count == 0]
-    if empty:
-        raise DataError(f"{path}: no training image for class {', '.join(empty)}; labels must run from 0 without gaps")
-    if split.train.images.shape[1:] != split.test.images.shape[1:]:
-        raise DataError(
-            f"{path}: training images are {split.train.images.shape[1:]}, test images {split.test.images.shape[1:]}; make them equal"
+            f"{test.name}: images are {test.images.shape[1:]}, in training {train.images.shape[1:]}; make them one size"
         )
-    return split
+    for dataset in (train, test):
+        if 0 in dataset.counts:
+            raise DataError(
+                f"{dataset.name}: class {dataset.classes[dataset.counts.index(0)]!r} has no image; every class needs one or more"
+            )
+    return Split(train, test)
 
 
-# ---------------------------------------------------------------------------------------------- augmentation
+# --- augmentation ------------------------------------------------------------------------------------------------------
 
 
-def augment(images: torch.Tensor, generator: torch.Generator, *, padding: int = 4, flip: bool = True) -> torch.Tensor:
-    """Random crop after zero padding and, with `flip`, a random horizontal flip, an own one for each image of [N,C,H,W]."""
-    number, _, height, width = images.shape
+def augment(images: torch.Tensor, generator: torch.Generator, padding: int = 4, flip: bool = True) -> torch.Tensor:
+    """A random crop after zero padding and, for half of the images, a horizontal flip; each image draws its own.
+
+    images: float or uint8 [N,C,H,W] on the generator's device.  Returns a tensor like `images`.
+    """
+    n, c, h, w = images.shape
     device = images.device
-    down, right = torch.randint(2 * padding + 1, (2, number, 1), generator=generator, device=device)
-    rows = down + torch.arange(height, device=device)  # [N,H]
-    columns = right + torch.arange(width, device=device)  # [N,W]
+    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=device)
+    rows, columns = top + torch.arange(h, device=device), left + torch.arange(w, device=device)
     if flip:
-        flipped = torch.rand(number, 1, generator=generator, device=device) < 0.5
-        columns = torch.where(flipped, columns.flip(1), columns)
-    padded = F.pad(images, (padding,) * 4)
-    each = torch.arange(number, device=device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        mirrored = torch.rand(n, 1, generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    image, channel = torch.arange(n, device=device), torch.arange(c, device=device)
+    return F.pad(images, [padding] * 4)[
+        image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]
+    ]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ "did you mean …?", or the whole list when nothing is near."""
+    known = list(known)
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.5)
+    return (
+        f"did you mean {' or '.join(by_lower[name] for name in close)}?" if close else f"choose from {', '.join(known)}"
+    )
