@@ -198,7 +198,7 @@ def class_counts(imbalance: str, available: Sequence[int], classes: Sequence[str
     counts = np.floor(base * ratio**-exponent + 1e-9).astype(int)  # 5000/100 must not become 49
     if (counts < 1).any():
         cut = exponent > 0
-        largest = math.floor(min(base[cut] ** (1 / exponent[cut])) + 1e-9)
+        largest = math.floor(np.exp(np.min(np.log(base[cut]) / exponent[cut])) + 1e-9)
         raise DataError(
             f"{imbalance}: class {names[counts.argmin()]!r} would get no image; K can be at most {largest} here"
         )
@@ -346,20 +346,34 @@ def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
 
 def own_path(dataset: str) -> Path:
     path = Path(dataset).expanduser().resolve()
-    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+    if path.is_dir():
+        for split in Split._fields:
+            if not (path / split).is_dir():
+                raise DataError(
+                    f"{path} has no folder {split}/; put the pictures into train/<class>/ and test/<class>/"
+                )
         return path
-    if path.exists():
-        raise DataError(
-            f"{dataset}: your own images come as an .npz or as a folder train/<class>/*, test/<class>/*, not as {path.name}"
-        )
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise DataError(
+                f"{path} is neither an .npz nor a folder train/<class>/*, test/<class>/*; save your images as one of them"
+            )
+        return path
     if re.fullmatch(r"[\w-]*", dataset):
         raise DataError(f"unknown dataset {dataset!r}; {nearest(dataset, KNOWN)} (or the path of an .npz or a folder)")
     raise DataError(f"{dataset} does not exist; check the path, or choose from {', '.join(KNOWN)}")
 
 
+def picture_files(path: Path) -> list[Path]:
+    """train/<class>/* and test/<class>/*, pictures only: what an operating system drops beside them does not count."""
+    files = [file for split in Split._fields for file in path.glob(f"{split}/*/*") if file.suffix.lower() in PICTURES]
+    visible = [file for file in files if not any(part.startswith(".") for part in file.parts[-2:])]
+    return sorted(visible, key=lambda file: file.relative_to(path).as_posix())
+
+
 def stamp(path: Path) -> tuple:
-    """Changes when a file below the path does: what makes a cached reading stale."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    """Changes when a file of the set does: what makes a cached reading stale."""
+    files = [path] if path.is_file() else picture_files(path)
     return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
@@ -428,48 +442,32 @@ def npz_part(arrays: dict[str, np.ndarray], split: str, classes: tuple[str, ...]
 
 
 def read_folder(path: Path) -> Split:
-    """train/<class>/* and test/<class>/*; classes in alphabetical order; grey pictures keep one channel if all are grey."""
-    for split in Split._fields:
-        if not (path / split).is_dir():
-            raise DataError(f"{path} has no folder {split}/; put the pictures into train/<class>/ and test/<class>/")
-    folders = {
-        split: sorted(f for f in (path / split).iterdir() if f.is_dir() and f.name[0] != ".") for split in Split._fields
-    }
-    classes = tuple(folder.name for folder in folders["train"])
-    pictures = {}
-    for split in Split._fields:
-        for folder in folders[split]:
-            if folder.name not in classes:
-                raise DataError(
-                    f"{folder}: class {folder.name!r} has no folder in {path / 'train'}; {nearest(folder.name, classes)}"
-                )
-            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.name[0] != ".")
-            pictures |= {file: (split, classes.index(folder.name), read_picture(file)) for file in files}
-    if not pictures:
-        raise DataError(
-            f"{path} has no pictures; put them into train/<class>/ and test/<class>/ as {', '.join(PICTURES)}"
-        )
-    first, (_, _, reference) = next(iter(pictures.items()))
-    for file, (_, _, picture) in pictures.items():
-        if picture.shape[:2] != reference.shape[:2]:
-            sizes = [f"{image.shape[1]}×{image.shape[0]}" for image in (picture, reference)]
-            raise DataError(f"{file} has {sizes[0]} pixels, {first} has {sizes[1]}; resize all pictures to one size")
-    shape = (*reference.shape[:2], max(picture.shape[2] for _, _, picture in pictures.values()))
-    parts = {
-        split: [(np.broadcast_to(p, shape), label) for s, label, p in pictures.values() if s == split]
-        for split in Split._fields
-    }
-    for split, part in parts.items():
-        if not part:
-            raise DataError(f"{path / split} has no pictures; put some into {split}/<class>/ as {', '.join(PICTURES)}")
-    return check_split(
-        *(
-            ImageDataset(
-                np.stack([p for p, _ in part]), np.array([label for _, label in part]), classes, f"{path.name} {split}"
-            )
-            for split, part in parts.items()
-        )
+    """Classes are train/'s folders in alphabetical order.  Pictures keep one channel if all of them are grey."""
+    classes = tuple(
+        sorted(folder.name for folder in (path / "train").iterdir() if folder.is_dir() and folder.name[0] != ".")
     )
+    files = picture_files(path)
+    for file in files:
+        if file.parent.name not in classes:
+            hint = nearest(file.parent.name, classes)
+            raise DataError(f"{file.parent}: class {file.parent.name!r} is not in {path / 'train'}; {hint}")
+    pictures = [read_picture(file) for file in files]
+    for file, picture in zip(files, pictures, strict=True):
+        if picture.shape[:2] != pictures[0].shape[:2]:
+            (height, width), (h, w) = picture.shape[:2], pictures[0].shape[:2]
+            raise DataError(
+                f"{file} has {width}×{height} pixels, {files[0]} has {w}×{h}; resize all pictures to one size"
+            )
+    channels = max((picture.shape[2] for picture in pictures), default=1)
+    parts = []
+    for split in Split._fields:
+        own = [i for i, file in enumerate(files) if file.parts[-3] == split]
+        if not own:
+            raise DataError(f"{path / split} has no pictures; put some into {split}/<class>/ ({', '.join(PICTURES)})")
+        images = np.stack([np.broadcast_to(pictures[i], (*pictures[i].shape[:2], channels)) for i in own])
+        labels = np.array([classes.index(files[i].parent.name) for i in own])
+        parts.append(ImageDataset(images, labels, classes, f"{path.name} {split}"))
+    return check_split(*parts)
 
 
 def read_picture(path: Path) -> np.ndarray:

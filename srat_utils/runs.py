@@ -97,10 +97,11 @@ class Run:
         return evaluation.summarise(self.metrics)
 
 
-def train(config: Config, *, store: Path | None = None, progress: bool = True) -> Run:
+def train(config: Config, *, store: Path | None = None, progress: bool = True, wait: bool = False) -> Run:
     """The run of a config: read back if it is finished, resumed if it was interrupted, else trained.
 
     store: the folder of runs; None for `default_store()`.  progress: whether to show a bar with loss and epoch time.
+    wait: whether to wait for another process that is training the same run, instead of saying so.
     Raises RunError when another process is training the same run, TrainingError when the loss is no longer a number.
     """
     folder = Path(store or default_store()) / config.name
@@ -110,7 +111,7 @@ def train(config: Config, *, store: Path | None = None, progress: bool = True) -
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise RunError(
             f"another process is training {folder}; wait for it, then call train(config) again to read the result"
@@ -239,7 +240,7 @@ def sweep(
 
 def _attempt(config: Config, store: Path) -> tuple[str, str | None]:
     try:
-        train(config, store=store, progress=False)
+        train(config, store=store, progress=False, wait=True)
     except Exception as error:  # told to the reader by sweep, after the other runs
         return config.name, f"{type(error).__name__}: {error}"
     return config.name, None
