@@ -171,6 +171,32 @@ def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = No
     return figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}."
 
 
+def class_colours(classes: Sequence[str]) -> list[str]:
+    return [WELL, UNDER] if len(classes) == 2 else [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(classes))]
+
+
+def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str], under: Sequence[bool]) -> None:
+    """Points [N,2] by class; under-represented classes are drawn last, as larger triangles."""
+    colours = class_colours(classes)
+    for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
+        rare = {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.6}
+        mark = rare if under[index] else {"marker": "o", "s": 12, "alpha": 0.65}
+        axis.scatter(*points[labels == index].T, color=colours[index], **mark)
+    axis.set(xticks=[], yticks=[])
+
+
+def class_legend(figure: Figure, classes: Sequence[str], under: Sequence[bool]) -> None:
+    handles = []
+    for name, colour, rare in zip(classes, class_colours(classes), under, strict=True):
+        edge = "black" if rare else colour
+        handles.append(
+            Line2D([], [], linestyle="", color=colour, marker="^" if rare else "o", markeredgecolor=edge, label=name)
+        )
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(10, len(classes)), frameon=False, handletextpad=0.2
+    )
+
+
 def embeddings(
     panels: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str], under: Sequence[bool]
 ) -> Picture:
@@ -181,27 +207,12 @@ def embeddings(
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = grid(rows, columns, 3.4 * columns, 3.3 * rows + 0.5)
-    colours = [WELL, UNDER] if len(classes) == 2 else CLASS_COLOURS
     for axis, (title, (points, labels)) in zip(axes.flat, panels.items(), strict=False):
-        for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
-            own = points[labels == index]
-            mark = (
-                {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.5}
-                if under[index]
-                else {"marker": "o", "s": 12, "alpha": 0.65}
-            )
-            axis.scatter(*own.T, color=colours[index % len(colours)], **mark)
-        axis.set(title=title, xticks=[], yticks=[])
+        scatter(axis, points, labels, classes, under)
+        axis.set_title(title)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    handles = [
-        Line2D([], [], linestyle="", color=colours[i % len(colours)], marker="^" if under[i] else "o", label=name,
-               markeredgecolor="black" if under[i] else colours[i % len(colours)])
-        for i, name in enumerate(classes)
-    ]  # fmt: skip
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(10, len(classes)), frameon=False, handletextpad=0.2
-    )
+    class_legend(figure, classes, under)
     rare = ", ".join(name for name, is_rare in zip(classes, under, strict=True) if is_rare)
     return (
         figure,
@@ -284,3 +295,44 @@ def attack_strip(
         f"{t}: {classes[int(np.argmax(p))]} with probability {np.max(p):.2f}" for t, p in probabilities.items()
     )
     return figure, f"An image, a perturbation of at most {limit:.2f} a pixel, and their sum. Predictions: {said}."
+
+
+def sweep_and_embedding(
+    summaries: pd.DataFrame,
+    value: float,
+    points: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    under: Sequence[bool],
+) -> Picture:
+    """Group accuracy against λ with one value marked, beside the embedding of the run at that value (Figures 6 and 4).
+
+    summaries: `runs.frame(…, "separation_weight", "seed")`; lines are means over seeds, bands from lowest to highest.
+    """
+    figure, axes = grid(1, 2, 10, 3.9, width_ratios=[1.25, 1])
+    axis, said = axes[0, 0], []
+    places = {number: position for position, number in enumerate(sorted(summaries["separation_weight"].unique()))}
+    for group in COLOURS:
+        for kind, style in (("clean", "-"), ("robust", "--")):
+            rows = summaries[summaries["attack"].map(robust_name) == kind]
+            table = rows.groupby("separation_weight")[group].agg(["mean", "min", "max"])
+            x = [places[number] for number in table.index]
+            axis.plot(x, table["mean"], style, color=COLOURS[group], marker=MARKERS[group], label=f"{group}, {kind}")
+            axis.fill_between(x, table["min"], table["max"], color=COLOURS[group], alpha=0.15, linewidth=0)
+            mean = table["mean"][value]
+            axis.plot(
+                places[value], mean, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group]
+            )
+            axis.annotate(f"{mean:.0f}", (places[value], mean), xytext=(9, 6), textcoords="offset points", fontsize=9)
+            said.append(f"{group} {kind} {mean:.0f} %")
+    axis.set_xticks(list(places.values()), [f"{number:g}" for number in places])
+    tidy(axis, title=f"accuracy, λ = {value:g}", x="λ (values that were run)", y="accuracy (%)")
+    axis.set_ylim(-3, 108)
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    scatter(axes[0, 1], points, labels, classes, under)
+    axes[0, 1].set_title(f"t-SNE of attacked training images, λ = {value:g}")
+    class_legend(figure, classes, under)
+    return (
+        figure,
+        f"At λ = {value:g}: {', '.join(said)}. Beside it the t-SNE of the attacked training images of seed 0.",
+    )
