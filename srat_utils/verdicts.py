@@ -1,0 +1,37 @@
+"""Whether our runs bear out what the paper claims: by a rule, never typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """Judge one claim.  differences: one a seed, positive where the seed shows what the paper says.
+
+    "reproduced": the mean is positive and more than two standard errors from 0.  "direction only": it is positive.
+    "not reproduced": it is not.  "not measured": there is no seed.  One seed has no spread and shows a direction at most.
+    """
+    values = np.asarray(differences, dtype=float)
+    if values.size == 0 or np.isnan(values).any():
+        return "not measured"
+    if values.mean() <= 0:
+        return "not reproduced"
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.inf
+    return "reproduced" if values.mean() > 2 * error else "direction only"
+
+
+def table(claims: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """A row a claim: our mean difference, its standard deviation over seeds, the number of seeds, and the verdict."""
+    rows = {
+        claim: {
+            "difference": np.round(np.mean(values), 2),
+            "std": np.round(np.std(values, ddof=1), 2) if len(values) > 1 else np.nan,
+            "seeds": len(values),
+            "verdict": verdict(values),
+        }
+        for claim, values in claims.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")

@@ -1,0 +1,110 @@
+"""The two networks: shapes, the cosine head with its scale inside, initial weights from the seed alone."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from srat_utils import losses
+from srat_utils.attacks import Attack, pgd
+from srat_utils.models import CosineHead, build
+
+
+def images(number=4, channels=3, size=32, seed=0):
+    return torch.rand(number, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("architecture", "width"), [("small-cnn", 64), ("resnet18", 512)])
+@pytest.mark.parametrize(("channels", "size", "classes"), [(1, 8, 2), (3, 32, 10), (4, 17, 3)])
+def test_any_channels_size_and_classes_give_logits_and_features(architecture, width, channels, size, classes):
+    model, x = build(architecture, channels, classes).eval(), images(2, channels, size)
+    with torch.no_grad():
+        logits, features = model.logits_and_features(x)
+        assert logits.shape == (2, classes) and features.shape == (2, width)
+        assert torch.equal(logits, model(x)) and torch.equal(features, model.features(x))
+        assert torch.equal(model.head(features), logits)
+
+
+def test_resnet18_has_the_blocks_of_torchvisions_with_a_cifar_stem():
+    ours, theirs = build("resnet18", 3, 10), torchvision.models.resnet18(num_classes=10)
+    stem = 64 * 3 * 7 * 7 - 64 * 3 * 3 * 3
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters()) - stem
+
+
+def test_resnet18_computes_what_torchvisions_does_with_its_stem_changed():
+    ours, theirs = build("resnet18", 3, 10).eval(), torchvision.models.resnet18(num_classes=10)
+    theirs.conv1, theirs.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity()
+    theirs.eval()
+    # Both list, block by block, the two convolutions with their norms and then the shortcut.
+    renamed = dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True))
+    theirs.load_state_dict(renamed)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images(2)), theirs(images(2)))
+
+
+def test_cosine_logits_fill_the_range_of_the_scale_and_not_of_a_bare_cosine():
+    head = CosineHead(3, 2, scale=30.0)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[2.0, 0, 0], [0, 0.1, 0]]))
+    features = torch.tensor([[7.0, 0, 0], [-1.0, 0, 0], [3.0, 4.0, 0]])
+    expected = torch.tensor([[30.0, 0], [-30.0, 0], [18.0, 24.0]])
+    torch.testing.assert_close(head(features), expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 30.0])
+def test_cosine_logits_never_leave_minus_scale_to_scale(scale):
+    model = build("small-cnn", 1, 10, scale=scale).eval()
+    with torch.no_grad():
+        logits = model(images(64, 1, 8))
+    assert logits.abs().max() <= scale * (1 + 1e-5)
+    assert logits.abs().max() > scale / 20
+    assert not any(name == "head.bias" for name, _ in model.named_parameters())
+
+
+def test_the_attack_meets_the_softmax_that_ldam_trains():
+    # Without margins LDAM's loss is cross-entropy of the model's own logits: nothing is scaled afterwards.
+    model, x, y = build("small-cnn", 1, 4, scale=30.0).eval(), images(8, 1, 8), torch.arange(8) % 4
+    attack = Attack(0.1, 0.025, 5, "zero")
+    plain = pgd(model, x, y, attack)
+    trained_loss = pgd(model, x, y, attack, loss=lambda logits, labels: losses.ldam(logits, labels, torch.zeros(4)))
+    assert torch.equal(plain, trained_loss)
+    assert F.cross_entropy(model(plain), y) > F.cross_entropy(model(x), y)
+
+
+def test_projection_is_the_identity_unless_a_width_is_asked_for():
+    features = torch.randn(3, 64)
+    assert build("small-cnn", 1, 2).projection(features) is features
+    assert build("small-cnn", 1, 2, projection=128).projection(features).shape == (3, 128)
+
+
+def test_projection_does_not_write_into_the_features():
+    features = torch.randn(3, 64)
+    before = features.clone()
+    build("small-cnn", 1, 2, projection=16).projection(features)
+    assert torch.equal(features, before)
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = build("small-cnn", 1, 10, seed=5).state_dict()
+    torch.manual_seed(2)
+    again, other = build("small-cnn", 1, 10, seed=5).state_dict(), build("small-cnn", 1, 10, seed=6).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_building_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    build("small-cnn", 1, 10, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_input_scale_lives_in_pixels_so_no_normalisation_precedes_the_first_convolution():
+    model = build("small-cnn", 3, 2)
+    assert torch.equal(model.body[0][0](images()), F.conv2d(images(), model.body[0][0].weight, padding=1))
+
+
+@pytest.mark.parametrize("architecture", ["small-cnn", "resnet18"])
+def test_an_8_by_8_batch_of_one_can_be_trained_on(architecture):
+    model = build(architecture, 1, 10).train()
+    model(images(1, 1, 8)).sum().backward()  # the last batch of an epoch may hold one image
