@@ -1,7 +1,7 @@
 # make course   run the whole course headless (MODE=quick for a short one)
 # make lab      read and run it in JupyterLab
 # make test     everything that must hold before a change is merged
-# make outputs  run the course and commit-ready its text and pictures into notebooks/
+# make outputs  run the course and put its text and pictures into notebooks/, ready to commit
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
 
 PYTHON ?= python3
@@ -25,6 +25,7 @@ test: .venv/tested
 
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
+	$(PY) ci/picture.py notebooks/01_imbalance_preliminary.ipynb figure results/preliminary_study.png
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

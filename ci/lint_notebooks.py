@@ -98,7 +98,12 @@ def rhythm(notebook, number: str) -> Iterator:
             yield cell, f"{words} words: at most {MOST_WORDS}, split or shorten"
         if cell.cell_type == "code" and (lines := code_lines(cell.source)) > USUAL_LINES:
             advice = "move some into srat_utils"
-            yield cell, f"{lines} lines: at most {MOST_LINES}, {advice}" if lines > MOST_LINES else f"note: {lines} lines: {advice}"
+            yield (
+                cell,
+                f"{lines} lines: at most {MOST_LINES}, {advice}"
+                if lines > MOST_LINES
+                else f"note: {lines} lines: {advice}",
+            )
         if draws(cell) and not read_after(notebook.cells[position + 1 :]):
             yield cell, "a figure that no sentence reads: say below it what to notice"
 
@@ -114,7 +119,9 @@ def committed(notebook, number: str) -> Iterator:
     ids = [cell.get("id") for cell in notebook.cells]
     if None in ids or len(set(ids)) < len(ids):
         yield None, "every cell needs an id of its own (nbformat 4.5)"
-    if {"widgets", "papermill"} & set(notebook.metadata) or any("papermill" in cell.metadata for cell in notebook.cells):
+    if {"widgets", "papermill"} & set(notebook.metadata) or any(
+        "papermill" in cell.metadata for cell in notebook.cells
+    ):
         yield None, "widget state or papermill metadata: run `make outputs`"
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(|<img(?![^>]*\balt=)", cell.source):
@@ -122,7 +129,10 @@ def committed(notebook, number: str) -> Iterator:
         shown_text = [cell.source]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            shown_text += [output.get("text", ""), *(str(value) for mime, value in data.items() if mime.startswith("text/"))]
+            shown_text += [
+                output.get("text", ""),
+                *(str(value) for mime, value in data.items() if mime.startswith("text/")),
+            ]
             if output.output_type == "error":
                 yield cell, f"a stored error, {output.ename}: mend it and run `make outputs`"
             if WIDGET_VIEW in data:

@@ -62,13 +62,12 @@ def parameter_defaults(notebook) -> dict[str, object] | None:
         return None
     defaults = {}
     for node in ast.parse(cells[0].source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        for target in targets:
-            if isinstance(target, ast.Name):
-                try:
-                    defaults[target.id] = ast.literal_eval(node.value)
-                except (ValueError, TypeError):
-                    defaults[target.id] = UNREADABLE
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            try:
+                defaults[ast.unparse(target)] = ast.literal_eval(node.value)
+            except (ValueError, TypeError):
+                defaults[ast.unparse(target)] = UNREADABLE
     return defaults
 
 
@@ -81,7 +80,11 @@ def fits(value, default) -> bool:
 
 
 def parameter_findings(notebook, given: dict[str, object]) -> Iterator[str]:
-    defaults = parameter_defaults(notebook)
+    try:
+        defaults = parameter_defaults(notebook)
+    except SyntaxError as error:
+        yield f"the `parameters` cell is not plain Python: {error}"
+        return
     if defaults is None:
         yield "no code cell is tagged `parameters`, so no parameter would reach the notebook: tag the one that sets `mode`"
         return
@@ -90,7 +93,7 @@ def parameter_findings(notebook, given: dict[str, object]) -> Iterator[str]:
             yield f"unknown parameter {name!r}: the `parameters` cell sets {', '.join(defaults)}"
         elif not fits(value, defaults[name]):
             wanted, got = type(defaults[name]).__name__, type(value).__name__
-            yield f"parameter {name} is {value!r}, a {got}, where the `parameters` cell has {defaults[name]!r}, a {wanted}"
+            yield f"parameter {name} is {value!r} ({got}), but the `parameters` cell has {defaults[name]!r} ({wanted})"
         elif name == "mode" and value not in MODES:
             yield f"parameter mode is {value!r}: it is one of {', '.join(MODES)}"
 
@@ -114,7 +117,9 @@ def widgets_shown(notebook, state: dict) -> dict[str, str]:
     """Widget model id → id of the cell that shows it, through the boxes that hold it."""
     owners = {}
     for cell in notebook.cells:
-        found = [out.data[WIDGET_VIEW]["model_id"] for out in cell.get("outputs", []) if WIDGET_VIEW in out.get("data", {})]
+        found = [
+            out.data[WIDGET_VIEW]["model_id"] for out in cell.get("outputs", []) if WIDGET_VIEW in out.get("data", {})
+        ]
         while found:
             model = found.pop()
             if model not in owners and model in state:
@@ -131,10 +136,14 @@ def execution_findings(notebook, warnings: bool = False) -> list[str]:
                 failed |= output["output_type"] == "error"
                 findings.append(place(notebook, cell.get("id")) + message)
     if not failed:
-        asleep = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count]
+        asleep = [
+            cell
+            for cell in notebook.cells
+            if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count
+        ]
         if asleep:
-            first = place(notebook, asleep[0].get("id"))
-            findings.append(f"{first}never ran, with {len(asleep) - 1} code cells after it: the kernel ended early")
+            more = f", nor did {len(asleep) - 1} more" if len(asleep) > 1 else ""
+            findings.append(f"{place(notebook, asleep[0].get('id'))}never ran{more}: the kernel ended before it")
     state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     owners = widgets_shown(notebook, state)
     for model, widget in state.items():
@@ -188,7 +197,9 @@ def canonical(notebook):
     clean = copy.deepcopy(notebook)
     clean.metadata.pop("widgets", None)
     clean.metadata.pop("papermill", None)
-    clean.metadata["kernelspec"] = nbformat.from_dict({"display_name": "Python 3", "language": "python", "name": "python3"})
+    clean.metadata["kernelspec"] = nbformat.from_dict(
+        {"display_name": "Python 3", "language": "python", "name": "python3"}
+    )
     clean.metadata["language_info"] = nbformat.from_dict({"name": "python", "pygments_lexer": "ipython3"})
     clean.cells = [cell for cell in clean.cells if not tags(cell) & ADDED_BY_PAPERMILL]
     count = 0
@@ -276,7 +287,9 @@ def table(results: list[Result], mode: str) -> str:
         lines.append(f"{result.path.stem:{width}}  {result.cells:5d}  {result.seconds:7.1f}  {result.verdict}{slow}")
     failed = sum(bool(result.findings) for result in results)
     verdict = f"{failed} of {len(results)} failed" if failed else "all ok"
-    lines.append(f"{'total':{width}}  {sum(r.cells for r in results):5d}  {sum(r.seconds for r in results):7.1f}  {verdict}")
+    lines.append(
+        f"{'total':{width}}  {sum(r.cells for r in results):5d}  {sum(r.seconds for r in results):7.1f}  {verdict}"
+    )
     return "\n".join(lines)
 
 
@@ -293,7 +306,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: notebooks/NN_*.ipynb")
     parser.add_argument("--mode", choices=MODES, default="laptop")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
-    parser.add_argument("--to", type=Path, default=ROOT / "build" / "notebooks", help="folder of the executed notebooks")
+    parser.add_argument(
+        "--to", type=Path, default=ROOT / "build" / "notebooks", help="folder of the executed notebooks"
+    )
     parser.add_argument("--write-outputs", action="store_true", help="put text and pictures back into the notebooks")
     parser.add_argument("--warnings", action="store_true", help="a Python warning is a failure, too")
     options = parser.parse_args(arguments)
