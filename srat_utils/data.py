@@ -129,7 +129,7 @@ class ImageDataset:
     @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits of a hash over classes, indices, labels and pixels: equal for two people with the same images."""
-        digest = hashlib.sha256(repr((self.classes, self.images.shape)).encode())
+        digest = hashlib.sha256("\n".join(self.classes).encode())
         for array in (self.indices, self.labels, self.images):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:12]
@@ -398,7 +398,7 @@ def content_hash(path: Path, stamped: tuple) -> str:
 
 def slug(dataset: str) -> str:
     """A path's last part as a piece of a file name."""
-    return re.sub(r"[^\w.]+", "-", Path(dataset).expanduser().resolve().stem)
+    return re.sub(r"[^A-Za-z0-9]+", "-", Path(dataset).stem).strip("-") or "images"
 
 
 @lru_cache(maxsize=2)
@@ -485,6 +485,8 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def check_split(train: ImageDataset, test: ImageDataset) -> Split:
+    if len(train.classes) < 2:
+        raise DataError(f"{train.name}: only class {train.classes[0]!r} is there; at least two are needed")
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
             f"{test.name}: images are {test.images.shape[1:]}, in training {train.images.shape[1:]}; make them one size"
