@@ -143,7 +143,7 @@ def execution_findings(notebook, warnings: bool = False) -> list[str]:
         ]
         if asleep:
             more = f", nor did {len(asleep) - 1} more" if len(asleep) > 1 else ""
-            findings.append(f"{place(notebook, asleep[0].get('id'))}never ran{more}: the kernel ended before it")
+            findings.append(f"{place(notebook, asleep[0].get('id'))}never ran{more}: the kernel ended early")
     state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     owners = widgets_shown(notebook, state)
     for model, widget in state.items():

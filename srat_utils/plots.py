@@ -249,13 +249,13 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
 def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = "") -> Picture:
     """Learning rate and class weights against the epoch.  weights: [epochs, C]; the first and the last class are drawn."""
     figure, axes = grid(1, 2, 9, 2.8)
-    epochs = np.arange(len(learning_rates))
-    axes[0, 0].step(epochs, learning_rates, where="post", color="black")
+    edges = np.arange(len(learning_rates) + 1)
+    axes[0, 0].stairs(learning_rates, edges, baseline=None, color="black")
     axes[0, 0].set_yscale("log")
     tidy(axes[0, 0], title="learning rate γ", x="epoch")
-    for group, column in (("well", 0), ("under", -1)):
-        axes[0, 1].step(epochs, np.asarray(weights)[:, column], where="post", color=COLOURS[group], label=GROUP_NAMES[group],
-                        linestyle="-" if group == "well" else "--")  # fmt: skip
+    for group, column, style in (("well", 0, "-"), ("under", -1, "--")):
+        line = {"color": COLOURS[group], "label": GROUP_NAMES[group], "linestyle": style}
+        axes[0, 1].stairs(np.asarray(weights)[:, column], edges, baseline=None, **line)
     tidy(axes[0, 1], title="class weight w", x="epoch")
     axes[0, 1].legend(frameon=False)
     figure.suptitle(title)
