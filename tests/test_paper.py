@@ -48,31 +48,3 @@ def test_a_reader_may_change_their_copy():
 def test_a_table_the_paper_does_not_have():
     with pytest.raises(ValueError, match="tables 1 to 4, not 5"):
         paper.table(5)
-
-
-def test_one_setting_in_the_layout_of_our_runs():
-    summary = paper.summary("cifar10", "step-100").set_index(["method", "attack"])
-    assert summary.loc[("SRAT-LDAM", "clean")].tolist() == [63.13, 52.73]
-    assert summary.loc[("SRAT-LDAM", "pgd-20")].tolist() == [33.51, 18.89]
-
-
-@pytest.mark.parametrize(
-    "differences, verdict",
-    [
-        ([5.0, 6.0, 7.0], "reproduced"),
-        ([1.0, -1.0, 3.0], "direction only"),
-        ([5.0], "direction only"),
-        ([-1.0, 0.5], "not reproduced"),
-        ([0.0, 0.0], "not reproduced"),
-        ([], "not measured"),
-        ([1.0, float("nan")], "not measured"),
-    ],
-)
-def test_verdicts_follow_the_spread_over_seeds(differences, verdict):
-    assert paper.verdict(differences) == verdict
-
-
-def test_a_row_a_claim():
-    rows = paper.verdicts({"a": [2.0, 4.0], "b": [1.0]})
-    assert rows.loc["a", ["difference", "seeds", "verdict"]].tolist() == [3.0, 2, "reproduced"]
-    assert rows.loc["b", "verdict"] == "direction only" and rows["std"].isna().tolist() == [False, True]
