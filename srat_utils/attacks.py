@@ -92,6 +92,7 @@ def pgd(
     The model is attacked in eval mode (see `frozen` for `training`), and each module's mode is restored.
     Only gradients of the images are computed: no parameter ever holds one of the attack's.
     """
+    images = images.detach()
     with frozen(model, training=training):
         low, high = attack.bounds(images)
         adversarial = attack.starting_point(images, generator).clamp(low, high)

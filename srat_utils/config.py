@@ -38,7 +38,7 @@ MODES: dict[str, dict] = {
     "quick": {
         "seeds": 1,
         "digits": {"epochs": 3},
-        "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 40, "test_per_class": 10},
+        "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 100, "test_per_class": 10},
     },
     "laptop": {
         "seeds": 3,

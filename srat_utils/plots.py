@@ -164,7 +164,7 @@ def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = No
         ]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
-        axis.set_ylim(-3, 108)
+        axis.set_ylim(-3, 116)
     axes[0, 0].set_ylabel("accuracy (%)")
     figure.suptitle(title if mark is None else f"{title}, weight ratio {mark:g} : 1")
     group_legend(figure, lines=True)
@@ -327,7 +327,7 @@ def sweep_and_embedding(
             said.append(f"{group} {kind} {mean:.0f} %")
     axis.set_xticks(list(places.values()), [f"{number:g}" for number in places])
     tidy(axis, title=f"accuracy, λ = {value:g}", x="λ (values that were run)", y="accuracy (%)")
-    axis.set_ylim(-3, 108)
+    axis.set_ylim(-3, 116)
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     scatter(axes[0, 1], points, labels, classes, under)
     axes[0, 1].set_title(f"t-SNE of attacked training images, λ = {value:g}")

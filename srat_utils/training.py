@@ -191,7 +191,10 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Shuffled mini-batches of float images in [0,1] and labels, cut and augmented on the device that holds them."""
     order = torch.randperm(len(labels), generator=state.order).to(labels.device)
-    for index in order.split(config.batch_size):
+    groups = list(order.split(config.batch_size))
+    if len(groups) > 1 and len(groups[-1]) == 1:
+        groups[-2:] = [torch.cat(groups[-2:])]  # batch norm has no variance over a single 1×1 map
+    for index in groups:
         x = images[index].float() / 255
         if config.augmentation != "none":
             x = data.augment(x, state.noise, flip=config.augmentation == "crop+flip")

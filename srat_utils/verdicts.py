@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from IPython.display import display
 
 
 def verdict(differences: Sequence[float]) -> str:
@@ -35,3 +36,10 @@ def table(claims: Mapping[str, Sequence[float]]) -> pd.DataFrame:
         for claim, values in claims.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
+
+
+def show(claims: Mapping[str, Sequence[float]]) -> None:
+    """Display `table` with the claims in full; pandas would cut them off."""
+    rows = table(claims)
+    with pd.option_context("display.max_colwidth", None, "display.width", 200):
+        display({"text/html": rows.to_html(), "text/plain": rows.to_string()}, raw=True)

@@ -1,5 +1,7 @@
 """PGD against another library, against a model whose inner maximum is known, and against the traps of public code."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from srat_utils import Config, load_dataset
 from srat_utils.attacks import Attack, frozen, pgd
 from srat_utils.evaluation import evaluate
+from srat_utils.methods import prediction_loss
 from srat_utils.models import build
 from srat_utils.training import fit
 
@@ -64,7 +67,9 @@ def test_pgd_reaches_the_exact_inner_maximum_of_a_linear_model():
     difference = (weight[0] - weight[1]).double()
     margin = sign * (images.double().flatten(1) @ difference + (bias[0] - bias[1]).double())
     expected = F.softplus(-(margin - eps * difference.abs().sum()))
-    torch.testing.assert_close(F.cross_entropy(model(adversarial), labels, reduction="none").double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        F.cross_entropy(model(adversarial), labels, reduction="none").double(), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_pixel_bounds_cut_the_inner_maximum_of_a_linear_model():
@@ -79,14 +84,27 @@ def test_pixel_bounds_cut_the_inner_maximum_of_a_linear_model():
 def test_another_loss_is_maximised_when_it_is_given():
     model = linear_model(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2))
     images = torch.full((1, 1, 1, 2), 0.5)
-    adversarial = pgd(model, images, torch.tensor([0]), Attack(0.2, 0.1, 5, "zero"), loss=lambda logits, labels: logits[:, 1])
+    adversarial = pgd(
+        model, images, torch.tensor([0]), Attack(0.2, 0.1, 5, "zero"), loss=lambda logits, labels: logits[:, 1]
+    )
     assert adversarial.flatten().tolist() == pytest.approx([0.5, 0.7])  # pixel 0 has no part in that loss
+
+
+@pytest.mark.parametrize("loss", ["Focal", "LDAM"])
+def test_attacking_focal_or_ldam_is_attacking_cross_entropy(trained, batch, loss):
+    # For one example both losses' input gradients are positive multiples of cross-entropy's, so their signs agree.
+    model, (images, labels) = copy.deepcopy(trained[0]).double(), batch
+    attack, own = Attack(0.2, 0.05, 3, "zero"), prediction_loss(loss, range(1, 11), scale=3.0)
+    on_own = pgd(model, images.double(), labels, attack, loss=own)
+    assert torch.equal(on_own, pgd(model, images.double(), labels, attack))
 
 
 # ------------------------------------------------------------------------------------------------ the ball
 
 
-@pytest.mark.parametrize("attack", [Attack(0.2, 0.05, 10), Attack(0.3, 1.0, 3), Attack(2.0, 0.7, 4), Attack(0.1, 0.0, 5)])
+@pytest.mark.parametrize(
+    "attack", [Attack(0.2, 0.05, 10), Attack(0.3, 1.0, 3), Attack(2.0, 0.7, 4), Attack(0.1, 0.0, 5)]
+)
 def test_adversarial_images_stay_in_the_ball_and_in_the_pixel_range(trained, batch, attack):
     adversarial = pgd(trained[0], *batch, attack, generator=generator())
     assert (adversarial - batch[0]).abs().max() <= attack.eps + 1e-6
@@ -107,7 +125,16 @@ def test_loss_is_never_lower_than_at_the_start_and_grows_with_steps(trained, bat
 
 def test_random_start_is_two_sided_and_fills_the_ball():
     images = torch.full((50, 1, 8, 8), 0.5)
-    noise = pgd(build("small-cnn", 1, 2), images, torch.zeros(50, dtype=torch.long), Attack(0.2, 0.05, 0), generator=generator()) - 0.5
+    noise = (
+        pgd(
+            build("small-cnn", 1, 2),
+            images,
+            torch.zeros(50, dtype=torch.long),
+            Attack(0.2, 0.05, 0),
+            generator=generator(),
+        )
+        - 0.5
+    )
     assert noise.min() < -0.19 and noise.max() > 0.19
     assert abs(noise.mean().item()) < 0.01  # a one-sided start ε·U(0,1) would have mean 0.1
     assert noise.std().item() == pytest.approx(0.4 / 12**0.5, rel=0.05)
@@ -134,7 +161,9 @@ def test_a_single_image_is_attacked_as_it_is_within_a_batch(trained, batch):
     torch.testing.assert_close(alone, pgd(trained[0], images, labels, ATTACK)[:1])
 
 
-@pytest.mark.parametrize("wrong", [{"eps": -0.1}, {"step": -1}, {"steps": -1}, {"eps": float("nan")}, {"start": "normal"}])
+@pytest.mark.parametrize(
+    "wrong", [{"eps": -0.1}, {"step": -1}, {"steps": -1}, {"eps": float("nan")}, {"start": "normal"}]
+)
 def test_impossible_attacks_are_refused_in_one_line_with_the_value(wrong):
     with pytest.raises(ValueError) as error:
         Attack(**wrong)

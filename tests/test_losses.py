@@ -53,7 +53,9 @@ def test_separation_and_its_gradient_equal_pytorch_metric_learning(temperature):
 def test_separation_equals_a_double_loop_whatever_the_labels(labels, temperature, seed):
     features = random_features(len(labels), seed=seed)
     expected = separation_by_loops(features, labels, temperature)
-    assert losses.feature_separation(features, torch.tensor(labels), temperature).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert losses.feature_separation(features, torch.tensor(labels), temperature).item() == pytest.approx(
+        expected, rel=1e-4, abs=1e-5
+    )
 
 
 def test_separation_of_three_axes_by_hand():
@@ -84,7 +86,9 @@ def test_batches_without_any_positive_give_zero_loss_and_zero_gradient(labels, l
 
 def test_one_class_of_identical_features_gives_log_of_the_other_images():
     features = torch.ones(5, 3)
-    assert losses.feature_separation(features, torch.zeros(5, dtype=torch.long), 0.1).item() == pytest.approx(math.log(4), rel=1e-5)
+    assert losses.feature_separation(features, torch.zeros(5, dtype=torch.long), 0.1).item() == pytest.approx(
+        math.log(4), rel=1e-5
+    )
 
 
 def test_separation_has_no_factor_of_temperature_over_base_temperature():

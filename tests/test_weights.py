@@ -58,7 +58,9 @@ def test_mean_sample_weight_of_the_papers_sets(counts, mean):
     assert sample_weights.mean() == pytest.approx(mean, abs=0.0006)
 
 
-@pytest.mark.parametrize(("counts", "beta"), [([5, 0], 0.9), ([], 0.9), ([5, 5], 1.0), ([5, 5], -0.1), ([5, 5], math.nan)])
+@pytest.mark.parametrize(
+    ("counts", "beta"), [([5, 0], 0.9), ([], 0.9), ([5, 5], 1.0), ([5, 5], -0.1), ([5, 5], math.nan)]
+)
 def test_impossible_counts_and_betas_are_refused_in_one_line(counts, beta):
     with pytest.raises(ValueError) as error:
         weights.class_balanced(counts, beta)

@@ -1,0 +1,239 @@
+"""Config: what decides a run's identity, the paper's values, and errors that fit on one line."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from srat_utils import Config
+from srat_utils.config import ConfigError, for_mode
+
+CHANGED = {
+    "dataset": "svhn",
+    "imbalance": "exp-10",
+    "method": "DRCB-LDAM",
+    "adversarial": False,
+    "epochs": 41,
+    "seed": 1,
+    "separation_weight": 2.0,
+    "weight_ratio": 5.0,
+    "classes": ("1", "7"),
+    "max_per_class": 30,
+    "test_per_class": 10,
+    "model": "resnet18",
+    "augmentation": "crop",
+    "eps": 0.1,
+    "step": 0.01,
+    "attack_steps": 9,
+    "evaluation_steps": 21,
+    "attack_start": "zero",
+    "attack_loss": "method",
+    "attack_batch_norm": "train",
+    "eps_warmup_epochs": 3,
+    "batch_size": 64,
+    "learning_rate": 0.05,
+    "momentum": 0.8,
+    "weight_decay": 5e-4,
+    "warmup_epochs": 0,
+    "lr_decay": 0.5,
+    "decay_at": (0.5, 0.75),
+    "reweight_at": 0.5,
+    "beta": 0.999,
+    "reduction": "mean",
+    "temperature": 0.07,
+    "lonely_anchors": "drop",
+    "projection": 128,
+    "focal_gamma": 2.0,
+    "max_margin": 0.4,
+    "ldam_scale": 10.0,
+}
+NOT_IN_THE_RESULT = {"device", "threads"}
+
+
+# ------------------------------------------------------------------------------------------------ identity
+
+
+def test_the_list_of_changes_names_every_field():
+    assert {field.name for field in dataclasses.fields(Config)} == set(CHANGED) | NOT_IN_THE_RESULT
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_changing_any_field_changes_the_fingerprint(name):
+    base = Config()
+    assert getattr(base, name) != CHANGED[name]
+    assert dataclasses.replace(base, **{name: CHANGED[name]}).fingerprint != base.fingerprint
+
+
+def test_all_single_changes_have_fingerprints_of_their_own():
+    prints = {dataclasses.replace(Config(), **{name: value}).fingerprint for name, value in CHANGED.items()}
+    assert len(prints) == len(CHANGED)
+
+
+def test_the_device_is_not_part_of_the_fingerprint():
+    assert Config(device="cpu").fingerprint == Config().fingerprint == Config(device="cuda").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"separation_weight": 1}, {"separation_weight": 1.0}),
+        ({"method": "SRAT-CE", "weight_ratio": 78}, {"method": "SRAT-CE", "weight_ratio": 78.0}),
+        ({"classes": ["1", "7"]}, {"classes": ("1", "7")}),
+        ({"decay_at": [0.5, 0.75]}, {"decay_at": (0.5, 0.75)}),
+        ({"decay_at": (0, 1)}, {"decay_at": (0.0, 1.0)}),
+        ({"epochs": 40}, {"epochs": 40.0}),
+        ({"seed": 3}, {"seed": 3.0}),
+        ({"seed": 3}, {"seed": np.int64(3)}),
+        ({"eps": 0.25}, {"eps": np.float32(0.25)}),
+    ],
+)
+def test_equal_values_of_different_types_have_one_fingerprint(first, second):
+    assert Config(**first).fingerprint == Config(**second).fingerprint
+    assert Config(**first) == Config(**second)
+
+
+def test_a_whole_float_number_of_epochs_can_be_counted_through():
+    assert list(range(Config(epochs=3.0).epochs)) == [0, 1, 2]
+
+
+def test_configs_survive_json():
+    for changes in ({}, CHANGED, {"classes": ("3", "8"), "dataset": "digits"}):
+        config = Config(**changes)
+        again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+        assert again == config and again.fingerprint == config.fingerprint and hash(again) == hash(config)
+
+
+def test_the_name_tells_people_what_it_is_and_ends_in_the_fingerprint():
+    config = Config(method="CB-Reweight", adversarial=False, classes=("1", "7"), seed=4, weight_ratio=10)
+    assert config.name == f"digits-step-25-1-7-CB-Reweight-natural-seed4-{config.fingerprint}"
+
+
+def test_the_fingerprint_of_your_own_images_follows_their_content(tmp_path):
+    path = tmp_path / "mine.npz"
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1])
+    stored = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    np.savez(path, **stored)
+    before = Config(dataset=str(path), imbalance="none").fingerprint
+    np.savez(path, **(stored | {"train_images": images + 1}))
+    assert Config(dataset=str(path), imbalance="none").fingerprint != before
+
+
+# ------------------------------------------------------------------------------------------------ presets
+
+
+@pytest.mark.parametrize(("dataset", "step"), [("cifar10", 2 / 255), ("svhn", 1 / 255)])
+def test_the_papers_settings(dataset, step):
+    config = Config.paper(dataset, "step-100", "SRAT-LDAM")
+    assert (config.model, config.epochs, config.batch_size) == ("resnet18", 200, 128)
+    assert (config.eps, config.step, config.attack_steps, config.evaluation_steps) == (8 / 255, step, 10, 20)
+    assert (config.learning_rate, config.momentum, config.weight_decay, config.lr_decay) == (0.1, 0.9, 2e-4, 0.01)
+    assert [config.epoch_at(fraction) for fraction in (*config.decay_at, config.reweight_at)] == [160, 180, 160]
+    assert (config.beta, config.separation_weight, config.temperature, config.focal_gamma) == (0.9999, 1.0, 0.1, 1.0)
+    assert (config.max_margin, config.ldam_scale, config.warmup_epochs, config.projection) == (0.5, 30.0, 5, None)
+    assert (config.reduction, config.lonely_anchors, config.attack_loss) == ("weighted", "zero", "cross-entropy")
+    assert config.augmentation == ("crop+flip" if dataset == "cifar10" else "none")
+    assert config.adversarial
+
+
+def test_the_evaluation_attack_has_the_training_attacks_budget_and_twenty_random_started_steps():
+    config = Config.paper("svhn", "exp-10", "CE", attack_start="zero")
+    assert (config.training_attack.steps, config.training_attack.start) == (10, "zero")
+    attack = config.evaluation_attack
+    assert (attack.eps, attack.step, attack.steps, attack.start, attack.name) == (
+        8 / 255,
+        1 / 255,
+        20,
+        "uniform",
+        "pgd-20",
+    )
+
+
+def test_changes_override_the_papers_settings():
+    config = Config.paper("cifar10", "exp-10", "CE", epochs=3, model="small-cnn")
+    assert (config.epochs, config.model, config.eps) == (3, "small-cnn", 8 / 255)
+
+
+def test_replacing_the_dataset_brings_its_preset_and_keeps_what_was_chosen():
+    config = Config(epochs=7, seed=3, method="DRCB-CE").replace(dataset="svhn")
+    assert config == Config(dataset="svhn", epochs=7, seed=3, method="DRCB-CE")
+    assert (config.model, config.step, config.eps) == ("resnet18", 1 / 255, 8 / 255)
+    assert config.replace(dataset="digits") == Config(epochs=7, seed=3, method="DRCB-CE")
+
+
+def test_replacing_another_field_keeps_the_rest():
+    assert Config(eps=0.1).replace(seed=2) == Config(eps=0.1, seed=2)
+
+
+def test_configs_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().epochs = 3
+
+
+def test_the_quick_mode_of_a_notebook_trains_for_fewer_epochs_and_one_seed():
+    (quick, quick_seeds), (laptop, laptop_seeds) = for_mode("quick"), for_mode("laptop")
+    assert quick.epochs < laptop.epochs and len(quick_seeds) == 1 and len(laptop_seeds) == 3
+    assert for_mode("quick", epochs=9)[0].epochs == 9 and len(for_mode("quick", seeds=2)[1]) == 2
+    assert for_mode("paper", "cifar10")[0] == Config.paper("cifar10", "step-25", "SRAT-CE")
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "SRAT-KE"}, ["'SRAT-KE'", "SRAT-CE"]),
+        ({"method": "srat-ldam"}, ["'srat-ldam'", "SRAT-LDAM"]),
+        ({"method": "qqqq"}, ["'qqqq'", "CB-Reweight"]),
+        ({"method": None}, ["None"]),
+        ({"imbalance": "stap-10"}, ["'stap-10'", "step-10"]),
+        ({"imbalance": "step-0.5"}, ["0.5", "1 or more"]),
+        ({"imbalance": "step-many"}, ["many", "number"]),
+        ({"imbalance": "exp-nan"}, ["nan"]),
+        ({"model": "resnet50"}, ["'resnet50'", "resnet18"]),
+        ({"augmentation": "flip"}, ["'flip'", "crop+flip"]),
+        ({"reduction": "sum"}, ["'sum'", "weighted"]),
+        ({"attack_start": "one-sided"}, ["'one-sided'", "uniform"]),
+        ({"epochs": -1}, ["epochs", "-1"]),
+        ({"epochs": 0}, ["epochs", "0"]),
+        ({"epochs": 2.5}, ["epochs", "2.5", "whole"]),
+        ({"epochs": "3"}, ["epochs", "'3'"]),
+        ({"epochs": True}, ["epochs", "True"]),
+        ({"epochs": math.inf}, ["epochs", "inf"]),
+        ({"seed": 0.5}, ["seed", "0.5"]),
+        ({"separation_weight": -1}, ["separation_weight", "-1"]),
+        ({"separation_weight": math.nan}, ["separation_weight", "nan"]),
+        ({"eps": -0.1}, ["eps", "-0.1"]),
+        ({"step": "big"}, ["step", "'big'"]),
+        ({"weight_ratio": 0}, ["weight_ratio", "0"]),
+        ({"weight_ratio": -5}, ["weight_ratio", "-5"]),
+        ({"weight_ratio": 5, "method": "CE"}, ["weight_ratio", "CE", "CB-Reweight"]),
+        ({"temperature": 0}, ["temperature", "0"]),
+        ({"beta": 1}, ["beta", "1"]),
+        ({"beta": "high"}, ["beta", "high"]),
+        ({"decay_at": (0.8, 1.2)}, ["decay_at", "1.2"]),
+        ({"decay_at": 0.8}, ["decay_at", "0.8"]),
+        ({"reweight_at": -0.1}, ["reweight_at", "-0.1"]),
+        ({"classes": ("cat", "cat")}, ["'cat'", "different"]),
+        ({"classes": ("cat",)}, ["'cat'", "two"]),
+        ({"batch_size": 0}, ["batch_size", "0"]),
+    ],
+)
+def test_a_setting_that_cannot_be_run_is_refused_in_one_line_that_names_it(changes, words):
+    with pytest.raises(ValueError) as error:
+        Config(**changes)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_the_paper_has_two_data_sets():
+    with pytest.raises(ConfigError, match="digits"):
+        Config.paper("digits", "step-10", "CE")
+
+
+def test_an_unknown_mode_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="laptop"):
+        for_mode("labtop")

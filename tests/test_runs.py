@@ -1,0 +1,329 @@
+"""A folder per run: trained once, resumed, guarded, and the same whether alone or in a sweep."""
+
+import errno
+import json
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from srat_utils import Config, runs, sweep, train
+from srat_utils.config import ConfigError
+from srat_utils.runs import RunError, default_store, frame
+from srat_utils.training import TrainingError
+
+TINY = Config(
+    imbalance="step-5", max_per_class=15, test_per_class=5, epochs=3, batch_size=64, attack_steps=2, evaluation_steps=2
+)
+FILES = {"config.json", "history.csv", "metrics.csv", "model.pt", "provenance.json"}
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Any attempt to train fails the test."""
+    monkeypatch.setattr(runs, "fit", lambda *arguments, **options: pytest.fail("it was trained again"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run that tests only read."""
+    return train(TINY, store=tmp_path_factory.mktemp("store"), progress=False)
+
+
+def files(run):
+    return {path.name for path in run.folder.iterdir() if path.name != ".lock"}
+
+
+def assert_same_result(one, other):
+    """Weights, metrics and history (seconds aside) agree to the last bit."""
+    first, second = (torch.load(run.folder / "model.pt", weights_only=True) for run in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (one.folder / "metrics.csv").read_bytes() == (other.folder / "metrics.csv").read_bytes()
+    pd.testing.assert_frame_equal(
+        one.history.drop(columns="seconds"), other.history.drop(columns="seconds"), check_exact=True
+    )
+
+
+def interrupt_after(monkeypatch, epochs):
+    """Training is broken off as by Ctrl-C after so many epochs, a checkpoint being written after each."""
+    real = runs.fit
+
+    def broken(config, dataset, *, state, after_epoch):
+        def stop(state):
+            after_epoch(state)
+            if len(state.history) == epochs:
+                raise KeyboardInterrupt
+
+        return real(config, dataset, state=state, after_epoch=stop)
+
+    monkeypatch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(runs, "fit", broken)
+
+
+# ------------------------------------------------------------------------------------------------ one run
+
+
+def test_a_finished_run_has_its_five_files(finished):
+    assert files(finished) == FILES
+    assert finished.folder.name == TINY.name
+
+
+def test_the_stored_config_is_the_config(finished):
+    assert Config.from_dict(json.loads((finished.folder / "config.json").read_text())) == TINY
+
+
+def test_history_and_metrics_are_tidy(finished):
+    assert finished.history["epoch"].tolist() == [0, 1, 2]
+    assert {"loss", "prediction_loss", "separation_loss", "learning_rate", "anchors_with_positive", "seconds"} <= set(
+        finished.history
+    )
+    metrics = finished.metrics
+    assert {"class", "group", "images", "attack", "accuracy"} <= set(metrics)
+    assert metrics["attack"].unique().tolist() == ["clean", "pgd-2"] and len(metrics) == 20
+    assert metrics["class"].tolist() == [str(digit) for digit in range(10)] * 2
+    assert metrics["group"].tolist() == (["well"] * 5 + ["under"] * 5) * 2
+    assert metrics["accuracy"].between(0, 100).all() and (metrics["images"] == 5).all()
+    assert finished.summary().columns.tolist() == ["overall", "balanced", "well", "under", "worst"]
+
+
+def test_the_provenance_says_what_made_the_result(finished):
+    facts = finished.provenance
+    assert facts["fingerprint"] == TINY.fingerprint
+    assert facts["subset_fingerprint"] == finished.data.train.fingerprint
+    assert facts["test_fingerprint"] == finished.data.test.fingerprint
+    assert facts["class_counts"] == {str(digit): 15 if digit < 5 else 3 for digit in range(10)}
+    assert (
+        facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"] == torch.__version__
+    )
+    assert facts["device"] and facts["hardware"] and facts["seconds"] > 0
+    assert facts["collapsed"] is finished.collapsed
+
+
+def test_the_model_comes_back_in_eval_mode_with_the_accuracy_of_the_metrics(finished):
+    model = finished.model
+    assert not any(module.training for module in model.modules())
+    images, labels = finished.data.test.tensors("cpu")
+    with torch.no_grad():
+        accuracy = 100 * (model(images.float() / 255).argmax(1) == labels).double().mean().item()
+    assert accuracy == pytest.approx(finished.summary().loc["clean", "overall"])
+
+
+def test_a_second_call_reads_the_run_and_trains_nothing(finished, no_training):
+    again = train(TINY, store=finished.folder.parent, progress=False)
+    assert_same_result(finished, again)
+
+
+def test_another_device_name_finds_the_same_run(finished, no_training):
+    assert train(TINY.replace(device="cpu"), store=finished.folder.parent, progress=False).folder == finished.folder
+
+
+def test_runs_with_equal_seeds_are_equal_to_the_bit_and_others_differ(finished, tmp_path):
+    assert_same_result(finished, train(TINY, store=tmp_path, progress=False))
+    with pytest.raises(AssertionError):
+        assert_same_result(finished, train(TINY.replace(seed=1), store=tmp_path, progress=False))
+
+
+def test_training_leaves_the_global_random_states_alone_and_does_not_depend_on_them(finished, tmp_path):
+    torch.manual_seed(99)
+    random.seed(99)
+    state, legacy, python = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    run = train(TINY, store=tmp_path, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert random.getstate() == python
+    assert (np.random.get_state()[1] == legacy[1]).all() and np.random.get_state()[2:] == legacy[2:]
+    assert_same_result(finished, run)
+
+
+def test_the_store_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "elsewhere"))
+    assert default_store() == tmp_path / "elsewhere"
+
+
+# ------------------------------------------------------------------------------------------------ interruptions
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupted_run_is_resumed_and_equals_the_undisturbed_one(finished, tmp_path, monkeypatch, epochs):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, epochs)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, store=tmp_path, progress=False)
+    assert (tmp_path / TINY.name / "checkpoint.pt").exists()
+    resumed, real = [], runs.fit
+    monkeypatch.setattr(
+        runs, "fit", lambda *a, state, **k: resumed.append(len(state.history)) or real(*a, state=state, **k)
+    )
+    run = train(TINY, store=tmp_path, progress=False)
+    assert resumed == [epochs]
+    assert_same_result(finished, run)
+    assert files(run) == FILES
+
+
+class Foreign:
+    """Would write a file if it were unpickled with Python's own machinery."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+@pytest.mark.parametrize(
+    "kind", ["garbage", "empty", "half", "other contents", "other network", "foreign pickle", "foreign torch file"]
+)
+def test_a_damaged_or_foreign_checkpoint_is_set_aside_unexecuted_and_the_run_completes(finished, tmp_path, kind):
+    checkpoint, marker = tmp_path / TINY.name / "checkpoint.pt", tmp_path / "executed"
+    checkpoint.parent.mkdir()
+    if kind == "garbage":
+        checkpoint.write_bytes(b"no checkpoint at all")
+    elif kind == "empty":
+        checkpoint.touch()
+    elif kind == "half":
+        whole = (finished.folder / "model.pt").read_bytes()
+        checkpoint.write_bytes(whole[: len(whole) // 2])
+    elif kind == "other contents":
+        torch.save({"weights": torch.zeros(3)}, checkpoint)
+    elif kind == "other network":
+        torch.save(
+            {"model": {"weight": torch.zeros(3)}, "optimizer": {}, "order": 0, "noise": 0, "history": []}, checkpoint
+        )
+    elif kind == "foreign pickle":
+        checkpoint.write_bytes(pickle.dumps(Foreign(marker)))
+    else:
+        torch.save(Foreign(marker), checkpoint)
+    content = checkpoint.read_bytes()
+    with pytest.warns(UserWarning, match="set aside"):
+        run = train(TINY, store=tmp_path, progress=False)
+    assert not marker.exists()
+    (aside,) = run.folder.glob("checkpoint-damaged-*")
+    assert aside.read_bytes() == content
+    assert_same_result(finished, run)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    from srat_utils import training
+
+    real = training.train_epoch
+    monkeypatch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(training, "train_epoch", lambda *a: real(*a) | ({"loss": float("nan")} if a[-1] == 2 else {}))
+    with pytest.raises(TrainingError, match="epoch 3 of 3"):
+        train(TINY, store=tmp_path, progress=False)
+    stored = torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)
+    assert len(stored["history"]) == 2
+    assert not (tmp_path / TINY.name / "provenance.json").exists()
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint_in_place(tmp_path, monkeypatch, finished):
+    saved, real = [], torch.save
+
+    def full(contents, path):
+        real(contents, path)
+        saved.append(path)
+        if len(saved) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(TINY, store=tmp_path, progress=False)
+    assert len(torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)["history"]) == 1
+    assert_same_result(finished, train(TINY, store=tmp_path, progress=False))
+
+
+def test_a_run_that_another_process_is_training_is_refused_in_one_line(tmp_path, no_training):
+    folder = tmp_path / TINY.name
+    folder.mkdir()
+    script = f"from filelock import FileLock\nwith FileLock({str(folder / '.lock')!r}):\n    print('held', flush=True)\n    input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="another process") as error:
+            train(TINY, store=tmp_path, progress=False)
+        holder.communicate("\n")
+    assert TINY.name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_lock_is_free_again_after_a_failure(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, store=tmp_path, progress=False)
+    assert train(TINY, store=tmp_path, progress=False).history.shape[0] == 3
+
+
+@pytest.mark.parametrize("changes", [{"dataset": "digit"}, {"classes": ("1", "x")}, {"imbalance": "step-1000"}])
+def test_data_that_do_not_exist_are_refused_in_one_line_and_leave_no_folder(tmp_path, changes):
+    with pytest.raises(ValueError) as error:
+        train(TINY.replace(**changes), store=tmp_path, progress=False)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_gpu_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="auto") as error:
+        train(TINY.replace(device="cuda:99"), store=tmp_path, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_the_progress_bar_shows_the_loss_and_all_epochs(tmp_path, capsys):
+    train(TINY.replace(epochs=1, adversarial=False), store=tmp_path)
+    shown = capsys.readouterr().err
+    assert "loss=" in shown and "1/1" in shown
+
+
+# ------------------------------------------------------------------------------------------------ many runs
+
+NATURAL = TINY.replace(adversarial=False, epochs=2)
+
+
+def test_a_parallel_sweep_equals_one_by_one_training_to_the_bit(tmp_path):
+    configs = [NATURAL.replace(method="CE"), TINY.replace(epochs=1)]
+    together = sweep(configs, jobs=2, store=tmp_path / "together", progress=False)
+    assert [run.config for run in together] == configs
+    for run in together:
+        assert_same_result(run, train(run.config, store=tmp_path / "alone", progress=False))
+
+
+def test_one_failing_config_is_listed_and_does_not_stop_the_others(tmp_path):
+    good, bad = NATURAL.replace(method="CE"), NATURAL.replace(learning_rate=1e30, warmup_epochs=0)
+    nameless = NATURAL.replace(classes=("1", "x"))
+    with pytest.raises(RunError) as error:
+        sweep([bad, nameless, good], jobs=1, store=tmp_path, progress=False)
+    message = str(error.value)
+    assert "\n" not in message and "2 of 3" in message
+    assert bad.name in message and "epoch" in message and nameless.name in message and good.name not in message
+    assert (tmp_path / good.name / "provenance.json").exists()
+
+
+def test_a_sweep_trains_only_what_is_missing_and_duplicates_once(tmp_path, monkeypatch):
+    trained, real = [], runs.fit
+    monkeypatch.setattr(runs, "fit", lambda config, *a, **k: trained.append(config) or real(config, *a, **k))
+    first, second = NATURAL.replace(method="CE"), NATURAL.replace(method="LDAM")
+    sweep([first], jobs=1, store=tmp_path, progress=False)
+    result = sweep([second, first, second], jobs=1, store=tmp_path, progress=False)
+    assert trained == [first, second]
+    assert [run.config for run in result] == [second, first, second]
+
+
+def test_a_finished_sweep_trains_nothing(finished, no_training):
+    (run,) = sweep([TINY], store=finished.folder.parent, progress=False)
+    assert run.folder == finished.folder
+
+
+def test_an_empty_sweep_is_empty(tmp_path):
+    assert sweep([], store=tmp_path) == []
+
+
+def test_the_frame_of_many_runs_names_the_fields_that_were_asked_for(finished):
+    summary = frame([finished, finished], "method", "seed")
+    assert summary.columns.tolist()[:4] == ["method", "seed", "collapsed", "attack"] and len(summary) == 4
+    assert set(summary["method"]) == {"SRAT-CE"}
+    assert len(frame([finished], "imbalance", per_class=True)) == 20
