@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from . import data
+from . import data, sources
 from .attacks import Attack
 from .methods import METHODS
 from .models import ARCHITECTURES
@@ -148,7 +148,7 @@ class Config:
 
     def _validate(self):
         if self.method not in METHODS:
-            raise ConfigError(f"unknown method {self.method!r}; {data.nearest(self.method, METHODS)}")
+            raise ConfigError(f"unknown method {self.method!r}; {sources.nearest(self.method, METHODS)}")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
@@ -212,13 +212,13 @@ class Config:
     def fingerprint(self) -> str:
         """Ten hex digits of a hash over everything the result depends on, your own images' content included."""
         fields = {name: value for name, value in self.to_dict().items() if name not in ("device", "threads")}
-        fields["dataset"] = data.source_hash(self.dataset)
+        fields["dataset"] = sources.source_hash(self.dataset)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
         """A folder name for people and for the machine: digits-step-25-SRAT-CE-seed0-3fa9c1…"""
-        dataset = self.dataset if self.dataset in PRESETS else data.slug(self.dataset)
+        dataset = self.dataset if self.dataset in PRESETS else sources.slug(self.dataset)
         parts = [dataset, self.imbalance, *(self.classes or ()), self.method, "" if self.adversarial else "natural"]
         return "-".join([part for part in parts if part] + [f"seed{self.seed}", self.fingerprint])
 
@@ -232,7 +232,7 @@ def for_mode(
     epochs, seeds: a number of each instead of the mode's.
     """
     if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}; {data.nearest(mode, MODES)}")
+        raise ConfigError(f"unknown mode {mode!r}; {sources.nearest(mode, MODES)}")
     changes = MODES[mode]["digits" if dataset == "digits" else "images"] | ({"epochs": epochs} if epochs else {})
     return Config(dataset=dataset, **changes), range(seeds or MODES[mode]["seeds"])
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from srat_utils import data
+from srat_utils import data, sources
 from srat_utils.data import DataError, ImageDataset, class_counts, load_dataset, make_imbalanced
 
 SVHN_TRAIN = [4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659]
@@ -60,7 +60,7 @@ def picture_folder(path, mode="RGB", size=(6, 5), classes=("cat", "dog")):
 @pytest.fixture(autouse=True)
 def fresh_caches():
     yield
-    data.hosted.cache_clear()
+    sources.hosted.cache_clear()
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def no_download(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("nothing may be downloaded here")
 
-    monkeypatch.setattr(data, "download", refuse)
+    monkeypatch.setattr(sources, "download", refuse)
 
 
 def test_cifar10_from_an_npz(data_folder, no_download):
@@ -323,7 +323,7 @@ def test_cifar10_from_an_npz(data_folder, no_download):
     exact[[3, 7]] = False
     np.savez(data_folder / "cifar10.npz", **ten_classes(train_exact=exact))
     train, test = load_dataset("cifar10")
-    assert train.classes == data.CIFAR10_CLASSES and len(train) == 18 and len(test) == 20
+    assert train.classes == sources.CIFAR10_CLASSES and len(train) == 18 and len(test) == 20
     assert not {3, 7} & set(train.indices.tolist())
     assert load_dataset("cifar10", classes=("auto", "truck")).train.classes == ("automobile", "truck")
 
@@ -347,7 +347,7 @@ def test_torchvisions_files_are_found_before_anything_is_downloaded(name, data_f
             self.data = pixels if name == "cifar10" else pixels.transpose(0, 3, 1, 2)
             self.targets, self.labels = labels.tolist(), labels
 
-    monkeypatch.setattr(data.datasets, name.upper(), Miniature)
+    monkeypatch.setattr(sources.datasets, name.upper(), Miniature)
     for part in load_dataset(name):
         assert np.array_equal(part.images, pixels) and np.array_equal(part.labels, labels)
 
@@ -377,7 +377,7 @@ def test_a_download_announces_itself_and_fails_in_one_line(name, file, error, da
 
 def test_without_srat_data_the_project_comes_first(monkeypatch):
     monkeypatch.delenv("SRAT_DATA", raising=False)
-    assert data.data_folders()[0] == HERE.parent / "data"
+    assert sources.data_folders()[0] == HERE.parent / "data"
 
 
 def test_real_cifar10(tmp_path):
@@ -390,7 +390,7 @@ def test_real_cifar10(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     stored = module.unpack(packed.read_bytes())
-    test = ImageDataset(stored["test_images"], stored["test_labels"], data.CIFAR10_CLASSES, "cifar10 test")
+    test = ImageDataset(stored["test_images"], stored["test_labels"], sources.CIFAR10_CLASSES, "cifar10 test")
     assert test.images.shape == (10_000, 32, 32, 3) and test.counts == [1000] * 10
     assert [test.classes[label] for label in test.labels[:4]] == ["cat", "ship", "ship", "airplane"]
     assert make_imbalanced(test, "exp-100").counts == [1000, 599, 359, 215, 129, 77, 46, 27, 16, 10]
@@ -437,22 +437,22 @@ def test_one_colour_picture_gives_all_three_channels(tmp_path):
 
 
 def test_source_hash_follows_the_images(tmp_path):
-    assert data.source_hash("digits") == "digits" and data.source_hash("cifar10") == "cifar10"
+    assert sources.source_hash("digits") == "digits" and sources.source_hash("cifar10") == "cifar10"
     path = picture_folder(tmp_path / "pets")
-    before = data.source_hash(str(path))
-    assert data.source_hash(str(picture_folder(tmp_path / "copy"))) == before
+    before = sources.source_hash(str(path))
+    assert sources.source_hash(str(picture_folder(tmp_path / "copy"))) == before
     (path / "train" / "cat" / ".DS_Store").write_bytes(b"1")
-    assert data.source_hash(str(path)) == before
+    assert sources.source_hash(str(path)) == before
     first = load_dataset(path).train.fingerprint
     Image.new("RGB", (6, 5), (99, 0, 0)).save(path / "train" / "cat" / "1.png")
     os.utime(path / "train" / "cat" / "1.png", (1, 1))
-    assert data.source_hash(str(path)) != before
+    assert sources.source_hash(str(path)) != before
     assert load_dataset(path).train.fingerprint != first
 
 
 def test_a_slug_is_a_file_name():
-    assert data.slug("/somewhere/my pets (2).npz") == "my-pets-2"
-    assert data.slug("/somewhere/…") == "images"
+    assert sources.slug("/somewhere/my pets (2).npz") == "my-pets-2"
+    assert sources.slug("/somewhere/…") == "images"
 
 
 # --- what a reader may get wrong ---------------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def test_wrong_requests(options, parts):
 )
 def test_wrong_places(dataset, parts):
     says(*parts, of=lambda: load_dataset(dataset))
-    says(*parts, of=lambda: data.source_hash(dataset))
+    says(*parts, of=lambda: sources.source_hash(dataset))
 
 
 FLOATS = np.zeros((12, 5, 4, 3))
