@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import numbers
 from dataclasses import dataclass
 
 from . import data, sources
@@ -68,10 +69,6 @@ AT_LEAST_ZERO = (
 )  # fmt: skip
 ABOVE_ZERO = (
     "epochs", "batch_size", "learning_rate", "lr_decay", "temperature", "ldam_scale", "weight_ratio", "max_per_class",
-    "test_per_class", "projection", "threads",
-)  # fmt: skip
-WHOLE = (
-    "epochs", "seed", "batch_size", "attack_steps", "evaluation_steps", "warmup_epochs", "eps_warmup_epochs", "max_per_class",
     "test_per_class", "projection", "threads",
 )  # fmt: skip
 
@@ -138,12 +135,8 @@ class Config:
         for name, value in preset.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for field in dataclasses.fields(self):  # so that 1 and 1.0, a list and a tuple, have one fingerprint
-            value = getattr(self, field.name)
-            if field.type.startswith("float") and is_number(value):
-                object.__setattr__(self, field.name, float(value))
-            elif field.type.startswith("tuple") and isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, canonical(field.name, field.type, getattr(self, field.name)))
         self._validate()
 
     def _validate(self):
@@ -153,17 +146,16 @@ class Config:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         for names, holds, need in (
-            (WHOLE, lambda value: value == int(value), "a whole number"),
             (AT_LEAST_ZERO, lambda value: value >= 0, "0 or more"),
             (ABOVE_ZERO, lambda value: value > 0, "above 0"),
         ):
             for name in names:
                 value = getattr(self, name)
-                if value is not None and not (is_number(value) and holds(value)):
+                if value is not None and not holds(value):
                     raise ConfigError(f"{name} must be {need}, not {value!r}")
         if not 0 <= self.beta < 1:
             raise ConfigError(f"beta must lie in [0, 1), not {self.beta}")
-        if not all(is_number(at) and 0 <= at <= 1 for at in (*self.decay_at, self.reweight_at)):
+        if not all(0 <= at <= 1 for at in (*self.decay_at, self.reweight_at)):
             raise ConfigError(
                 f"decay_at and reweight_at are fractions of the epochs, 0 to 1; got {self.decay_at}, {self.reweight_at}"
             )
@@ -242,5 +234,24 @@ def imbalances(dataset: str) -> tuple[str, ...]:
     return IMBALANCES["digits" if dataset == "digits" else "paper"]
 
 
+def canonical(name: str, kind: str, value):
+    """A field's value in its declared type, so that 1 and 1.0, a list and a tuple, have one fingerprint."""
+    if value is None:
+        return None
+    if kind.startswith("int"):
+        if not (is_number(value) and value == int(value)):
+            raise ConfigError(f"{name} must be a whole number, not {value!r}")
+        return int(value)
+    if kind.startswith("float"):
+        if not is_number(value):
+            raise ConfigError(f"{name} must be a number, not {value!r}")
+        return float(value)
+    if kind.startswith("tuple"):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name} must be a list of several values, not {value!r}")
+        return tuple(canonical(name, kind.removeprefix("tuple["), part) for part in value)
+    return value
+
+
 def is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
