@@ -20,6 +20,15 @@ from srat_utils.training import fit
 ATTACK = Attack(eps=16 / 64, step=3 / 64, steps=7, start="zero")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A small network after a few natural epochs on digits."""

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from srat_utils import Config, runs, sweep, train
+from srat_utils import Config, runs, sweep, train, training
 from srat_utils.config import ConfigError
 from srat_utils.runs import RunError, default_store, frame
 from srat_utils.training import TrainingError
@@ -207,8 +207,6 @@ def test_a_damaged_or_foreign_checkpoint_is_set_aside_unexecuted_and_the_run_com
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    from srat_utils import training
-
     real = training.train_epoch
     monkeypatch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
     monkeypatch.setattr(training, "train_epoch", lambda *a: real(*a) | ({"loss": float("nan")} if a[-1] == 2 else {}))

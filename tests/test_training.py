@@ -43,9 +43,9 @@ def straight_line(method, data, reweighted, adversarial=True, separation=0.3):
     """One SRAT update over the whole set as one batch, in plain torch; only the model and the attack are the package's."""
     loss_name, counts = method.split("-")[1], [15] * 5 + [3] * 5
     model = build("small-cnn", 1, 10, scale=30.0 if loss_name == "LDAM" else None, seed=0).train()
-    order = torch.randperm(60 + 30, generator=torch.Generator().manual_seed(0))
-    x = torch.from_numpy(data.images).permute(0, 3, 1, 2)[order] / 255
-    y = torch.from_numpy(data.labels)[order]
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
+    x = torch.tensor(data.images).permute(0, 3, 1, 2)[order] / 255
+    y = torch.tensor(data.labels)[order]
     if adversarial:
         x = pgd(model, x, y, Attack(0.2, 0.05, 2), generator=torch.Generator().manual_seed(0))
     features = model.body(x)
@@ -121,7 +121,7 @@ def test_momentum_and_weight_decay_are_those_of_torch_sgd(data):
     settings = config("CE", adversarial=False, batch_size=128, warmup_epochs=0, momentum=0.9, weight_decay=0.01)
     state = fit(settings, data)
     model = build("small-cnn", 1, 10, seed=0).train()
-    x, y = (tensor for tensor in data.tensors("cpu"))
+    x, y = data.tensors("cpu")
     order, velocity = torch.Generator().manual_seed(0), [0.0] * len(list(model.parameters()))
     for rate in (0.1, 0.1, 0.01):  # of 3 epochs the rate falls at round(2.4) = 2 and at round(2.7) = 3
         index = torch.randperm(90, generator=order)
@@ -322,7 +322,7 @@ def test_the_alternatives_to_unstated_defaults_train_and_change_the_result(data,
     assert math.isfinite(other.history[0]["loss"]) and differences(base, other)
 
 
-def test_the_method_s_own_loss_is_what_the_attack_maximises_when_asked_for(data, monkeypatch):
+def test_the_methods_own_loss_is_what_the_attack_maximises_when_asked_for(data, monkeypatch):
     given = []
     monkeypatch.setattr(training, "pgd", lambda model, x, y, attack, *, loss, **rest: given.append(loss) or x)
     for settings in (config("SRAT-LDAM", epochs=1), config("SRAT-LDAM", epochs=1, attack_loss="method")):
