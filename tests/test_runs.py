@@ -174,6 +174,7 @@ class Foreign:
         return open, (str(self.marker), "w")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "kind", ["garbage", "empty", "half", "other contents", "other network", "foreign pickle", "foreign torch file"]
 )
