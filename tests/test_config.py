@@ -219,6 +219,12 @@ def test_the_quick_mode_of_a_notebook_trains_for_fewer_epochs_and_one_seed():
         ({"classes": ("cat", "cat")}, ["'cat'", "different"]),
         ({"classes": ("cat",)}, ["'cat'", "two"]),
         ({"batch_size": 0}, ["batch_size", "0"]),
+        ({"seed": -1}, ["seed", "-1"]),
+        ({"seed": None}, ["seed", "None"]),
+        ({"beta": None}, ["beta", "None"]),
+        ({"temperature": None}, ["temperature", "None"]),
+        ({"adversarial": "false"}, ["adversarial", "'false'"]),
+        ({"adversarial": None}, ["adversarial", "None"]),
     ],
 )
 def test_a_setting_that_cannot_be_run_is_refused_in_one_line_that_names_it(changes, words):

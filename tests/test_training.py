@@ -305,6 +305,17 @@ def test_a_last_batch_of_one_image_is_trained_on(data):
     assert math.isfinite(state.history[0]["loss"])
 
 
+@pytest.mark.parametrize(("size", "expected"), [(32, [32, 32, 26]), (89, [90]), (45, [45, 45]), (200, [90])])
+def test_an_epoch_sees_every_image_once_and_no_batch_of_one(data, size, expected):
+    settings, (images, labels) = config(batch_size=size), data.tensors("cpu")
+    numbered = torch.arange(90)[:, None, None, None].expand_as(images).to(torch.uint8)
+    seen = list(training.batches(settings, State.fresh(settings, data, torch.device("cpu")), numbered, labels))
+    assert [len(y) for _, y in seen] == expected
+    numbers = torch.cat([(x[:, 0, 0, 0] * 255).round().long() for x, _ in seen])
+    assert sorted(numbers.tolist()) == list(range(90))
+    assert torch.equal(torch.cat([y for _, y in seen]), labels[numbers])  # each image with its own label
+
+
 def test_two_classes_with_one_image_in_the_rarer_are_trained_on():
     pair = load_dataset("digits", imbalance="step-20", classes=("3", "8"), max_per_class=20).train
     assert pair.counts == [20, 1]
