@@ -9,6 +9,8 @@ import math
 import numbers
 from dataclasses import dataclass
 
+import numpy as np
+
 from . import data, sources
 from .attacks import Attack
 from .methods import METHODS
@@ -64,6 +66,7 @@ CHOICES = {
     "lonely_anchors": ("zero", "drop"),
 }
 AT_LEAST_ZERO = (
+    "seed",
     "separation_weight", "eps", "step", "attack_steps", "evaluation_steps", "eps_warmup_epochs", "warmup_epochs", "momentum",
     "weight_decay", "focal_gamma", "max_margin",
 )  # fmt: skip
@@ -236,8 +239,12 @@ def imbalances(dataset: str) -> tuple[str, ...]:
 
 def canonical(name: str, kind: str, value):
     """A field's value in its declared type, so that 1 and 1.0, a list and a tuple, have one fingerprint."""
-    if value is None:
+    if value is None and "None" in kind:
         return None
+    if kind == "bool":
+        if not isinstance(value, (bool, np.bool_)):  # "false" is a true string
+            raise ConfigError(f"{name} must be True or False, not {value!r}")
+        return bool(value)
     if kind.startswith("int"):
         if not (is_number(value) and value == int(value)):
             raise ConfigError(f"{name} must be a whole number, not {value!r}")

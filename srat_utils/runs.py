@@ -168,7 +168,7 @@ def resume(config: Config, split: Split, folder: Path) -> State:
         state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
         return state
     except Exception as error:  # torch, pickle and zipfile each raise their own
-        aside = folder / f"checkpoint-damaged-{int(time.time())}.pt"
+        aside = folder / f"checkpoint-damaged-{time.time_ns()}.pt"
         checkpoint.replace(aside)
         warnings.warn(
             f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, training afresh",
