@@ -20,8 +20,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 
 import nbformat
+from jupyter_client import AsyncKernelClient, AsyncKernelManager
+from jupyter_client.channels import AsyncZMQSocketChannel
+from traitlets import Type
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("quick", "laptop", "paper")
@@ -237,6 +241,26 @@ def write_outputs(path: Path, executed) -> Iterator[str]:
 # One notebook, and all of them
 
 
+class AttentiveChannel(AsyncZMQSocketChannel):
+    """Looks again while it waits: a widget's message can swallow the news of the cell's reply (nbclient issue 312)."""
+
+    async def get_msg(self, timeout=None):
+        while timeout is None:
+            try:
+                return await super().get_msg(0.2)
+            except Empty:
+                continue
+        return await super().get_msg(timeout)
+
+
+class AttentiveClient(AsyncKernelClient):
+    shell_channel_class = Type(AttentiveChannel)
+
+
+class AttentiveManager(AsyncKernelManager):
+    client_factory = Type(AttentiveClient)
+
+
 @dataclass(frozen=True)
 class Result:
     path: Path
@@ -266,7 +290,7 @@ def run(path: Path, given: dict[str, object], folder: Path, *, write: bool = Fal
             papermill.execute_notebook(
                 path.resolve(), output, given, kernel_name="python3", cwd=path.resolve().parent, progress_bar=False,
                 # The kernel's own chatter about its transport, once a notebook, is not for the reader.
-                extra_arguments=["--log-level=40"],
+                extra_arguments=["--log-level=40"], kernel_manager_class=AttentiveManager,
             )  # fmt: skip
         except Exception as error:
             stopped = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -330,7 +330,7 @@ def sweep_and_embedding(
     axis.set_ylim(-3, 116)
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     scatter(axes[0, 1], points, labels, classes, under)
-    axes[0, 1].set_title(f"t-SNE of attacked training images, λ = {value:g}")
+    axes[0, 1].set_title(f"t-SNE, attacked training images, λ = {value:g}")
     class_legend(figure, classes, under)
     return (
         figure,
