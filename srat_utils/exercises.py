@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import losses, weights
+from . import losses, theory, weights
 from .attacks import Attack
 from .data import class_counts
 
@@ -191,3 +191,44 @@ def check_feature_separation(answer: Callable) -> None:
         abs(alone - 6 / 5 * expected) > 1e-3, "the anchor without a positive must count in the mean (with the value 0)"
     )
     need(abs(alone - expected) < 1e-3, f"it should be {expected:.4f}, not {alone:.4f}")
+
+
+@exercise
+def check_bias_for_priors(answer: Callable) -> None:
+    """answer(eta, sigma, p) -> the optimal bias when Pr(y = −1) = p, without reweighting."""
+    for eta, sigma, p in ((0.5, 1.0, 1 / 11), (0.2, 2.0, 0.25), (1.0, 0.5, 0.5)):
+        expected, got = float(theory.optimal_bias(eta, sigma, 3, (1 - p) / p)), float(answer(eta, sigma, p))
+        need(
+            abs(got + expected) > 1e-6 or expected == 0,
+            "the sign is turned round: the frequent class +1 wants a lower bias",
+        )
+        need(abs(got - 3 * expected) > 1e-6 or expected == 0, "the factor d does not belong here")
+        need(abs(got - 2 * expected) > 1e-6 or expected == 0, "there is a ½ before the logarithm")
+        need(
+            abs(got - expected) < 1e-6, f"for η={eta}, σ={sigma}, p={p:.3f} it should be {expected:.4f}, not {got:.4f}"
+        )
+
+
+@exercise
+def check_eps_of_cost(answer: Callable) -> None:
+    """answer(eta, sigma, d, K, points) -> the ε at which reweighting costs so many points."""
+    for setting in ((1.0, 1.0, 4, 10, 5), (2.0, 1.5, 9, 100, 10)):
+        expected, got = float(theory.eps_of_cost(*setting)), float(answer(*setting))
+        need(0 <= got < setting[0], f"ε must lie between 0 and η = {setting[0]}, not at {got:.3f}")
+        cost = 100 * float(theory.cost(theory.separability(*setting[:3], eps=got), setting[3]))
+        need(abs(got - expected) < 1e-3, f"at your ε = {got:.4f} reweighting costs {cost:.2f} points, not {setting[4]}")
+
+
+@exercise
+def check_robust_margin(answer: Callable) -> None:
+    """answer(w, b, x, y, eps) -> the smallest y(wᵀ(x+δ) − b) over ‖δ‖∞ ≤ ε, one a row of x."""
+    generator = np.random.default_rng(0)
+    w, b, x, y = np.array([2.0, -1.0, 0.5]), 0.3, generator.normal(size=(6, 3)), np.array([1, 1, 1, -1, -1, -1])
+    expected, got = theory.robust_margin(w, b, x, y, 0.2), np.asarray(answer(w, b, x, y, 0.2), dtype=float)
+    plain = y * (x @ w - b)
+    need(got.shape == (6,), f"one margin a row is needed, not shape {got.shape}")
+    need(not np.allclose(got, plain), "the adversary has no effect yet")
+    need(not np.allclose(got, plain + 0.2 * np.abs(w).sum()), "the adversary makes the margin smaller, not larger")
+    need(not np.allclose(got, plain - 0.2 * np.linalg.norm(w)), "this is ε‖w‖₂: for an ℓ∞ ball it is the 1-norm")
+    need(not np.allclose(got, plain - 0.2 * w.sum()), "a negative weight can be used, too: take absolute values")
+    need(np.allclose(got, expected), f"the first margin should be {expected[0]:.3f}, not {got[0]:.3f}")

@@ -1,15 +1,16 @@
-"""Sliders that answer at once: frames that were drawn beforehand, switched in the browser."""
+"""Sliders that answer at once: frames drawn beforehand and switched in the browser, or a small chart drawn live."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
 import ipywidgets
 from IPython.display import display
 
 from .plots import Picture, png
+from .svg import Chart
 
 
 def frames(pictures: Mapping[object, Picture], *, label: str, start: object = None) -> None:
@@ -40,6 +41,29 @@ def frames(pictures: Mapping[object, Picture], *, label: str, start: object = No
     alt = pictures[values[position]][1]
     still = {"image/png": images[values[position]], "text/plain": alt}
     display(box._repr_mimebundle_() | still, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def live(draw: Callable[..., Chart], **controls: ipywidgets.Widget) -> None:
+    """Controls above a chart that `draw(**values)` makes anew whenever one of them moves.
+
+    An error in `draw` stands in the place of the chart.  Where no widget can be shown, the first chart is.
+    """
+    chart = draw(**{name: control.value for name, control in controls.items()})
+    panel = ipywidgets.HTML(str(chart))
+
+    def redraw(_change) -> None:
+        try:
+            panel.value = str(draw(**{name: control.value for name, control in controls.items()}))
+        except Exception as error:  # shown to the reader: an exception in a callback would vanish
+            panel.value = f"<pre>{escape(type(error).__name__)}: {escape(str(error))}</pre>"
+
+    for control in controls.values():
+        control.style.description_width = "13em"
+        control.layout.width = "36em"
+        control.observe(redraw, names="value")
+    box = ipywidgets.VBox([*controls.values(), panel])
+    still = {"image/svg+xml": str(chart), "text/plain": chart.alt}
+    display(box._repr_mimebundle_() | still, raw=True, metadata={"image/svg+xml": {"alt": chart.alt}})
 
 
 def picture_html(picture: bytes, alt: str) -> ipywidgets.HTML:

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srat_utils import exercises, losses, weights
+from srat_utils import exercises, losses, theory, weights
 from srat_utils.attacks import frozen, pgd
 from srat_utils.data import class_counts
 
@@ -102,6 +102,19 @@ CASES = [
     ("class_balanced", lambda n, b: weights.effective_number(n, b), "rarest class"),
     ("class_balanced", lambda n, b: 1 / weights.effective_number(n, b) * 100, "not to C"),
     ("class_balanced", lambda n, b: 3 / np.array(n) / (1 / np.array(n)).sum(), "inverse counts"),
+    ("bias_for_priors", lambda eta, sigma, p: 0.5 * np.log(p / (1 - p)) * sigma**2 / eta, "Right"),
+    ("bias_for_priors", lambda eta, sigma, p: 0.5 * np.log((1 - p) / p) * sigma**2 / eta, "sign"),
+    ("bias_for_priors", lambda eta, sigma, p: 1.5 * np.log(p / (1 - p)) * sigma**2 / eta, "factor d"),
+    ("bias_for_priors", lambda eta, sigma, p: np.log(p / (1 - p)) * sigma**2 / eta, "½"),
+    ("eps_of_cost", theory.eps_of_cost, "Right"),
+    ("eps_of_cost", lambda eta, *rest: 2 * eta, "between 0 and"),
+    ("eps_of_cost", lambda *setting: 0.0, "reweighting costs 1.77"),
+    ("eps_of_cost", lambda *setting: theory.eps_of_cost(*setting[:4]), "points, not 10"),
+    ("robust_margin", theory.robust_margin, "Right"),
+    ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b), "no effect"),
+    ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b) + eps * np.abs(w).sum(), "smaller, not larger"),
+    ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b) - eps * np.linalg.norm(w), "1-norm"),
+    ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b) - eps * w.sum(), "absolute"),
     ("feature_separation", losses.feature_separation, "Right"),
     ("feature_separation", separation, "Right"),
     ("feature_separation", lambda *a: separation(*a, lonely="nan"), "NaN"),
