@@ -19,7 +19,9 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 1.0) -> tor
     A class weight multiplies this value from outside; inside p it would suppress frequent classes twice.
     """
     ce = cross_entropy(logits, labels)
-    return (1 - torch.exp(-ce)).clamp(min=0) ** gamma * ce
+    wrong = -torch.expm1(-ce)  # 1 − p
+    # At p = 1 a power below 1 has an infinite slope; the clamp's zero slope must come first, or their product is NaN.
+    return wrong.clamp(min=torch.finfo(ce.dtype).tiny) ** gamma * ce
 
 
 def ldam_margins(counts: Counts, max_margin: float = 0.5) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping
 from html import escape
 
@@ -64,6 +65,17 @@ def live(draw: Callable[..., Chart], **controls: ipywidgets.Widget) -> None:
     box = ipywidgets.VBox([*controls.values(), panel])
     still = {"image/svg+xml": str(chart), "text/plain": chart.alt}
     display(box._repr_mimebundle_() | still, raw=True, metadata={"image/svg+xml": {"alt": chart.alt}})
+
+
+def slider(low: float, high: float, start: float, label: str) -> ipywidgets.FloatSlider:
+    return ipywidgets.FloatSlider(start, min=low, max=high, step=0.05, description=label)
+
+
+def log_slider(high: float, start: float, label: str) -> ipywidgets.FloatLogSlider:
+    """From 1 to `high`, in equal ratios."""
+    return ipywidgets.FloatLogSlider(
+        start, min=0, max=math.log10(high), step=0.05, description=label, readout_format=".3g"
+    )
 
 
 def picture_html(picture: bytes, alt: str) -> ipywidgets.HTML:
