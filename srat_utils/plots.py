@@ -252,7 +252,7 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
     edges = np.arange(len(learning_rates) + 1)
     axes[0, 0].stairs(learning_rates, edges, baseline=None, color="black")
     axes[0, 0].set_yscale("log")
-    tidy(axes[0, 0], title="learning rate γ", x="epoch")
+    tidy(axes[0, 0], title="learning rate", x="epoch")
     for group, column, style in (("well", 0, "-"), ("under", -1, "--")):
         line = {"color": COLOURS[group], "label": GROUP_NAMES[group], "linestyle": style}
         axes[0, 1].stairs(np.asarray(weights)[:, column], edges, baseline=None, **line)

@@ -13,15 +13,17 @@ def verdict(differences: Sequence[float]) -> str:
     """Judge one claim.  differences: one a seed, positive where the seed shows what the paper says.
 
     "reproduced": the mean is positive and more than two standard errors from 0.  "direction only": it is positive.
-    "not reproduced": it is not.  "not measured": there is no seed.  One seed has no spread and shows a direction at most.
+    "not reproduced": it is not.  "reversed": it is negative and as far from 0.  "not measured": there is no seed.
+    One seed has no spread and shows a direction at most.
     """
     values = np.asarray(differences, dtype=float)
     if values.size == 0 or np.isnan(values).any():
         return "not measured"
-    if values.mean() <= 0:
-        return "not reproduced"
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.inf
-    return "reproduced" if values.mean() > 2 * error else "direction only"
+    clear = abs(values.mean()) > 2 * error
+    if values.mean() > 0:
+        return "reproduced" if clear else "direction only"
+    return "reversed" if clear else "not reproduced"
 
 
 def table(claims: Mapping[str, Sequence[float]]) -> pd.DataFrame:

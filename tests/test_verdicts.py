@@ -17,6 +17,8 @@ from srat_utils.verdicts import table, verdict
         ([0.0, 0.0], "not reproduced"),
         ([4.0, 5.0, 6.0], "reproduced"),
         ([1.0, -0.5, 1.0], "direction only"),
+        ([-1.0, 0.5, -1.0], "not reproduced"),
+        ([-4.0, -5.0, -6.0], "reversed"),
     ],
 )
 def test_verdict(differences, expected):
@@ -28,7 +30,8 @@ def test_the_bound_is_two_standard_errors_as_scipy_computes_them():
     for _ in range(50):
         values = generator.normal(0.7, 1, size=4)
         mean, error = values.mean(), stats.sem(values)
-        expected = "not reproduced" if mean <= 0 else "reproduced" if mean > 2 * error else "direction only"
+        names = ("reversed", "not reproduced", "direction only", "reproduced")
+        expected = names[np.searchsorted([-2 * error, 0, 2 * error], mean)]
         assert verdict(values) == expected
 
 
