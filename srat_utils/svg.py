@@ -71,7 +71,9 @@ class Chart:
     def text(self, x, y, words: str, *, colour="currentColor", dx=0, dy=0, anchor="start") -> Chart:
         across, down = self.place(x, y)
         place = f'x="{across + dx:.1f}" y="{down + dy:.1f}" text-anchor="{anchor}"'
-        self.marks.append(f'<text {place} fill="{colour}">{escape(words)}</text>')
+        self.marks.append(
+            f'<text {place} fill="{colour}" stroke="#fff" stroke-width="3" paint-order="stroke">{escape(words)}</text>'
+        )
         return self
 
     @staticmethod

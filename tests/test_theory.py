@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from srat_utils import theory
+from srat_utils import theory, theory_panels
 
 etas = st.floats(0.05, 5)
 sigmas = st.floats(0.1, 5)
@@ -196,3 +196,14 @@ def test_a_fit_for_the_slider_is_far_quicker_than_its_budget():
         theory.fit_robust_linear(x, y, eps=eps, rho=3)
         seconds.append(time.perf_counter() - started)
     assert np.median(seconds) < 0.25  # 0.05 s is the aim; the benchmark measures, this only catches a disaster
+
+
+def test_a_weight_moves_the_robust_boundary_further_where_the_boxes_are_large():
+    x, y = theory_panels.cloud()
+
+    def offset(rho, eps):
+        w, b = theory.fit_robust_linear(x, y, eps=eps, rho=rho)
+        return b / np.linalg.norm(w)
+
+    moved = {eps: offset(100, eps) - offset(1, eps) for eps in (0.1, 0.8)}
+    assert moved == pytest.approx({0.1: 0.8, 0.8: 2.5}, abs=0.06)  # what notebook 04 tells its reader
