@@ -122,7 +122,7 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
         tidy(axis, title=name, x="class")
         axis.set_ylim(0, 105)
         if table["class"].str.len().max() > 2:
-            axis.tick_params(axis="x", rotation=60)
+            axis.tick_params(axis="x", rotation=90)
         said.append(f"{name.replace(chr(10), ' ')}: " + ", ".join(f"{g} {m:.0f} %" for g, m in by_group.items()))
     axes[0, 0].set_ylabel("accuracy (%)")
     figure.suptitle(title)
@@ -288,7 +288,7 @@ def attack_strip(
         axes[0, 3].bar(
             np.arange(len(classes)) + offset, values, 0.4, label=title, hatch=hatch, edgecolor="white", color=colour
         )
-    axes[0, 3].set_xticks(range(len(classes)), classes, rotation=60 if max(map(len, classes)) > 2 else 0)
+    axes[0, 3].set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
     tidy(axes[0, 3], title="class probabilities", x="class")
     axes[0, 3].legend(frameon=False, fontsize=8)
     said = "; ".join(

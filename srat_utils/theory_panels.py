@@ -34,8 +34,8 @@ def explorer(t: float, K: float, rho: float, eps: float) -> Chart:
         0.48,
         f"robust (dashed), t_ε = {t_eps:.2f}: {robust[0]:.3f} and {robust[1]:.3f};  L = ½ log(K/ρ) = {0.5 * np.log(K / rho):.2f}",
     )
-    return chart.text(-t, 0.41, "▲ rare −1", colour=UNDER, anchor="middle").text(
-        t, 0.41, "● frequent +1", colour=WELL, anchor="middle"
+    return chart.text(-t, 0.42, "▲ rare −1", colour=UNDER, anchor="end").text(
+        t, 0.42, "● frequent +1", colour=WELL, anchor="middle"
     )
 
 
