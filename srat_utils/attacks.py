@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from .models import folded
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -52,7 +54,7 @@ class Attack:
 
 @contextmanager
 def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
-    """The model in eval mode, its parameters without gradients; each module's mode and each flag come back afterwards.
+    """The model in eval mode, batch norms folded, its parameters without gradients; everything is put back afterwards.
 
     training=True attacks in train mode instead, as some libraries do: batch norm then uses and updates batch statistics.
     """
@@ -60,7 +62,8 @@ def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         model.train(training).requires_grad_(False)
-        yield model
+        with nullcontext() if training else folded(model):
+            yield model
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -19,6 +19,8 @@ from .losses import cross_entropy, feature_separation, has_positive
 from .methods import METHODS, prediction_loss
 from .models import Classifier, build
 
+CHANNELS_LAST_FROM = 16  # pixels a side; on smaller images reordering costs more than it brings
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the epoch and what to try."""
@@ -69,6 +71,8 @@ class State:
         scale = config.ldam_scale if METHODS[config.method].loss == "LDAM" else None
         shape = {"channels": dataset.images.shape[3], "classes": len(dataset.classes)}
         model = build(config.model, **shape, scale=scale, projection=config.projection, seed=config.seed).to(device)
+        if min(dataset.images.shape[1:3]) >= CHANNELS_LAST_FROM:
+            model = model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
             model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )

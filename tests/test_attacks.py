@@ -188,11 +188,11 @@ def test_scaling_an_attack_scales_its_budget_and_step():
 
 def test_module_modes_come_back_one_by_one(batch):
     model = build("small-cnn", 1, 10).train()
-    model.body[0][1].eval()  # a batch norm that its owner froze inside a training model
+    model.body[0][0][1].eval()  # a batch norm that its owner froze inside a training model
     before = [module.training for module in model.modules()]
     pgd(model, *batch, ATTACK)
     assert [module.training for module in model.modules()] == before
-    assert model.training and not model.body[0][1].training
+    assert model.training and not model.body[0][0][1].training
 
 
 def test_the_model_is_in_eval_mode_during_the_attack(batch):
@@ -209,7 +209,7 @@ def test_batch_norm_statistics_are_untouched_unless_train_mode_is_asked_for(batc
     pgd(model, *batch, ATTACK)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     pgd(model, *batch, ATTACK, training=True)
-    assert model.body[0][1].num_batches_tracked == ATTACK.steps
+    assert model.body[0][0][1].num_batches_tracked == ATTACK.steps
 
 
 def test_no_gradient_is_left_in_the_parameters(trained, batch):

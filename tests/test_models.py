@@ -1,5 +1,7 @@
 """The two networks: shapes, the cosine head with its scale inside, initial weights from the seed alone."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torchvision
 
 from srat_utils import losses
 from srat_utils.attacks import Attack, pgd
-from srat_utils.models import CosineHead, build
+from srat_utils.models import ConvNorm, CosineHead, build, folded
 
 
 def images(number=4, channels=3, size=32, seed=0):
@@ -101,10 +103,58 @@ def test_building_leaves_the_global_random_state_alone():
 
 def test_input_scale_lives_in_pixels_so_no_normalisation_precedes_the_first_convolution():
     model = build("small-cnn", 3, 2)
-    assert torch.equal(model.body[0][0](images()), F.conv2d(images(), model.body[0][0].weight, padding=1))
+    convolution = model.body[0][0][0]
+    assert torch.equal(convolution(images()), F.conv2d(images(), convolution.weight, padding=1))
 
 
 @pytest.mark.parametrize(("architecture", "side"), [("small-cnn", 8), ("resnet18", 16)])
 def test_a_batch_of_one_can_be_trained_on(architecture, side):
     model = build(architecture, 1, 10).train()
     model(images(1, 1, side)).sum().backward()
+
+
+@pytest.mark.parametrize(("architecture", "side"), [("small-cnn", 8), ("resnet18", 16)])
+def test_folded_batch_norms_change_logits_and_image_gradients_by_rounding_only(architecture, side):
+    model = build(architecture, 3, 10).train()
+    for _ in range(3):
+        model(images(16, 3, side) * 3)  # running statistics that are neither 0 nor 1
+    model.eval()
+    x = images(4, 3, side).requires_grad_()
+    (expected,) = torch.autograd.grad(model(x).logsumexp(1).sum(), x)
+    with folded(model):
+        (gradient,) = torch.autograd.grad(model(x).logsumexp(1).sum(), x)
+        torch.testing.assert_close(model(x), build_unfolded(model)(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
+
+
+def build_unfolded(model):
+    """An independent copy whose ConvNorms are plain sequences."""
+    copy = deepcopy(model)
+    for module in copy.modules():
+        if isinstance(module, ConvNorm):
+            module.constant = None
+    return copy
+
+
+def test_after_folding_the_model_trains_as_before_and_uses_its_new_weights():
+    model, twin = build("small-cnn", 1, 10), build("small-cnn", 1, 10)
+    with pytest.raises(RuntimeError, match="inside"), folded(model.eval()):
+        raise RuntimeError("inside")
+    for network in (model, twin):
+        network.train()
+        F.cross_entropy(network(images(8, 1, 8)), torch.arange(8)).backward()
+    for ours, plain in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours.grad, plain.grad)
+    before = model.eval()(images(2, 1, 8))
+    with torch.no_grad():
+        model.body[0][0][0].weight.mul_(2)
+        model.body[0][0][1].bias.add_(1)
+    with folded(model):
+        assert not torch.allclose(model(images(2, 1, 8)), before)
+
+
+def test_nothing_inside_folding_reaches_a_parameter_of_a_folded_layer():
+    model = build("small-cnn", 1, 10).eval()
+    with folded(model):
+        model(images(2, 1, 8)).sum().backward()
+    assert all(p.grad is None for m in model.modules() if isinstance(m, ConvNorm) for p in m.parameters())
