@@ -64,6 +64,7 @@ CHOICES = {
     "attack_start": ("uniform", "zero"),
     "reduction": ("weighted", "mean"),
     "lonely_anchors": ("zero", "drop"),
+    "ldam_scale_in": ("model", "loss"),
 }
 AT_LEAST_ZERO = (
     "seed",
@@ -129,6 +130,7 @@ class Config:
     focal_gamma: float = 1.0
     max_margin: float = 0.5  # LDAM's largest margin
     ldam_scale: float = 30.0  # s of LDAM's cosine head
+    ldam_scale_in: str = "model"  # "loss": logits are bare cosines, as in LDAM-DRW, and the attacks see them so
 
     device: str = "auto"  # not part of the fingerprint: "auto", "cpu", "cuda", …
     threads: int | None = None  # CPU threads; None: 1 for small-cnn, else torch's own number

@@ -43,11 +43,21 @@ METHODS = {
 
 
 def prediction_loss(
-    loss: str, counts: Counts, *, gamma: float = 1.0, max_margin: float = 0.5, scale: float = 30.0
+    loss: str,
+    counts: Counts,
+    *,
+    gamma: float = 1.0,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+    cosines: bool = False,
 ) -> Loss:
-    """The function (logits [N,C], labels [N]) → loss [N] that a method trains on, before any class weight."""
+    """The function (logits [N,C], labels [N]) → loss [N] that a method trains on, before any class weight.
+
+    cosines: for LDAM, whether the logits are bare cosines that the loss has to scale.
+    """
     if loss == "CE":
         return losses.cross_entropy
     if loss == "Focal":
         return partial(losses.focal, gamma=gamma)
-    return partial(losses.ldam, margins=losses.ldam_margins(counts, max_margin), scale=scale)
+    ldam = partial(losses.ldam, margins=losses.ldam_margins(counts, max_margin), scale=scale)
+    return (lambda logits, labels: ldam(scale * logits, labels)) if cosines else ldam

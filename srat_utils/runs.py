@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 import warnings
@@ -28,6 +29,7 @@ from .training import State, fit, resolve_device
 
 PROJECT = Path(__file__).resolve().parent.parent
 VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
 CHECKPOINT_EVERY = 5.0  # seconds; shorter runs are cheaper to repeat than to save
 
 
@@ -97,11 +99,19 @@ class Run:
         return evaluation.summarise(self.metrics)
 
 
-def train(config: Config, *, store: Path | None = None, progress: bool = True, wait: bool = False) -> Run:
+def train(
+    config: Config,
+    *,
+    store: Path | None = None,
+    progress: bool = True,
+    wait: bool = False,
+    after_epoch: Callable[[State], None] = lambda state: None,
+) -> Run:
     """The run of a config: read back if it is finished, resumed if it was interrupted, else trained.
 
     store: the folder of runs; None for `default_store()`.  progress: whether to show a bar with loss and epoch time.
     wait: whether to wait for another process that is training the same run, instead of saying so.
+    after_epoch: called with the state after each epoch; what it raises stops the run, which a later call resumes.
     Raises RunError when another process is training the same run, TrainingError when the loss is no longer a number.
     """
     folder = Path(store or default_store()) / config.name
@@ -118,13 +128,13 @@ def train(config: Config, *, store: Path | None = None, progress: bool = True, w
         ) from None
     try:
         if not (folder / "provenance.json").exists():
-            _train(config, split, folder, progress)
+            _train(config, split, folder, progress, after_epoch)
     finally:
         lock.release()
     return Run(config, folder)
 
 
-def _train(config: Config, split: Split, folder: Path, progress: bool) -> None:
+def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Callable[[State], None]) -> None:
     write(folder / "config.json", lambda path: path.write_text(json.dumps(config.to_dict(), indent=1)))
     state = resume(config, split, folder)
     label = (
@@ -140,8 +150,13 @@ def _train(config: Config, split: Split, folder: Path, progress: bool) -> None:
         bar.set_postfix(loss=f"{state.history[-1]['loss']:.3f}", refresh=False)
         bar.update()
         if time.monotonic() - saved > CHECKPOINT_EVERY and len(state.history) < config.epochs:
-            write(folder / "checkpoint.pt", lambda path: torch.save(state.to_dict(), path))
+            save_checkpoint(state, folder)
             saved = time.monotonic()
+        try:
+            watch(state)
+        except BaseException:
+            save_checkpoint(state, folder)  # stopped on purpose: not one epoch is lost
+            raise
 
     with bar:
         fit(config, split.train, state=state, after_epoch=after_epoch)
@@ -155,26 +170,42 @@ def _train(config: Config, split: Split, folder: Path, progress: bool) -> None:
     # Last: this file is what makes a run finished.
     facts = provenance(config, split, state, metrics)
     write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1)))
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    for leftover in (*folder.glob("checkpoint*.pt"), *folder.glob(".*.part")):
+        if "damaged" not in leftover.name:
+            leftover.unlink()
+
+
+def save_checkpoint(state: State, folder: Path) -> None:
+    """Write the state, keeping the checkpoint before it in case this one is damaged later."""
+    newest, before = (folder / name for name in CHECKPOINTS)
+    write(folder / "checkpoint-next.pt", lambda path: torch.save(state.to_dict(), path))
+    if newest.exists():
+        newest.replace(before)
+    (folder / "checkpoint-next.pt").replace(newest)
 
 
 def resume(config: Config, split: Split, folder: Path) -> State:
-    """The state in the folder's checkpoint, or a fresh one; a damaged or foreign checkpoint is set aside, never overwritten."""
-    device, checkpoint = resolve_device(config.device), folder / "checkpoint.pt"
-    state = State.fresh(config, split.train, device)
-    if not checkpoint.exists():
-        return state
-    try:
-        state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
-        return state
-    except Exception as error:  # torch, pickle and zipfile each raise their own
-        aside = folder / f"checkpoint-damaged-{time.time_ns()}.pt"
-        checkpoint.replace(aside)
-        warnings.warn(
-            f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, training afresh",
-            stacklevel=2,
-        )
-        return State.fresh(config, split.train, device)
+    """The state in the folder's newest readable checkpoint, or a fresh one.
+
+    A damaged or foreign checkpoint is set aside, never overwritten, and the one before it is tried.
+    """
+    device = resolve_device(config.device)
+    for name in CHECKPOINTS:
+        checkpoint, state = folder / name, State.fresh(config, split.train, device)
+        if not checkpoint.exists():
+            continue
+        try:
+            state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
+            return state
+        except Exception as error:  # torch, pickle and zipfile each raise their own
+            aside = checkpoint.with_name(f"{checkpoint.stem}-damaged-{time.time_ns()}.pt")
+            checkpoint.replace(aside)
+            warnings.warn(
+                f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, "
+                "going on from the checkpoint before it, or afresh",
+                stacklevel=2,
+            )
+    return State.fresh(config, split.train, device)
 
 
 def write(path: Path, writer: Callable[[Path], object]) -> None:
@@ -186,11 +217,17 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
     temporary.replace(path)
 
 
+def hardware(device: torch.device) -> str:
+    """The model's name of a GPU or of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = re.findall(r"^model name\s*: (.+)$", described, flags=re.MULTILINE)
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame) -> dict:
     device = next(state.model.parameters()).device
-    hardware = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    )
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -202,7 +239,7 @@ def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame
         "collapsed": evaluation.is_collapsed(metrics),
         "seconds": round(sum(row["seconds"] for row in state.history), 2),
         "device": str(device),
-        "hardware": hardware,
+        "hardware": hardware(device),
         "versions": VERSIONS,
         "commit": commit or None,
     }
@@ -261,5 +298,4 @@ def frame(runs: Iterable[Run], *fields: str, per_class: bool = False) -> pd.Data
 def environment() -> dict[str, str]:
     """Versions and the device that `device="auto"` picks here."""
     device = resolve_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
-    return VERSIONS | {"device": f"{device} ({name})"}
+    return VERSIONS | {"device": f"{device} ({hardware(device)}, {os.cpu_count()} cores)"}

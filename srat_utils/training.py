@@ -68,7 +68,8 @@ class State:
 
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
-        scale = config.ldam_scale if METHODS[config.method].loss == "LDAM" else None
+        scale = config.ldam_scale if config.ldam_scale_in == "model" else 1.0
+        scale = scale if METHODS[config.method].loss == "LDAM" else None
         shape = {"channels": dataset.images.shape[3], "classes": len(dataset.classes)}
         model = build(config.model, **shape, scale=scale, projection=config.projection, seed=config.seed).to(device)
         if min(dataset.images.shape[1:3]) >= CHANNELS_LAST_FROM:
@@ -126,7 +127,12 @@ def fit(
     images, labels = dataset.tensors(device)
     method = METHODS[config.method]
     loss = prediction_loss(
-        method.loss, dataset.counts, gamma=config.focal_gamma, max_margin=config.max_margin, scale=config.ldam_scale
+        method.loss,
+        dataset.counts,
+        gamma=config.focal_gamma,
+        max_margin=config.max_margin,
+        scale=config.ldam_scale,
+        cosines=config.ldam_scale_in == "loss",
     )
     with cpu_threads(config):
         for epoch in range(len(state.history), config.epochs):
