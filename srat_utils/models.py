@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -136,6 +137,7 @@ def resnet18(channels: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), width
 
 
+_global_random_state = Lock()  # runs may be built in threads: a cluster's worker, a button in a notebook
 ARCHITECTURES = {"small-cnn": small_cnn, "resnet18": resnet18}
 
 
@@ -153,7 +155,7 @@ def build(
     scale: None for a linear head, a number for a cosine head with that scale.
     seed: decides the initial weights alone; the global random state is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _global_random_state, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, width = ARCHITECTURES[architecture](channels)
         return Classifier(body, width, classes, scale=scale, projection=projection)

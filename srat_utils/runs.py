@@ -9,7 +9,7 @@ import re
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -19,6 +19,7 @@ import joblib
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.std import tqdm
 
 from . import evaluation
@@ -250,26 +251,45 @@ def sweep(
 ) -> list[Run]:
     """The runs of many configs, in their order; what is finished is read back and only the rest is trained.
 
-    jobs: processes at a time; None takes joblib's active `parallel_config`, else one a core (one in all on a GPU).
+    jobs: processes at a time; None takes joblib's active `parallel_config` (a Dask cluster, say), else one a core, or one
+    in all on a GPU.  The bar shows what is running, the time left and a line for each failure.
     One failed run does not stop the others: after all have ended RunError lists the failures.
     """
     configs = list(configs)
-    store = Path(store or default_store())
+    store = Path(store or default_store()).resolve()  # a worker may have another working directory
     missing = {config.name: config for config in configs if not (store / config.name / "provenance.json").exists()}
     if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
         on_gpu = any(resolve_device(config.device).type == "cuda" for config in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
         jobs = min(jobs, max(1, len(missing)))
-    tasks = (joblib.delayed(_attempt)(config, store) for config in missing.values())
-    failures = []
-    with tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5) as bar:
-        for name, failure in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
-            if failure:
-                failures.append(f"{name}: {failure}")
-                bar.write(f"failed: {failures[-1]}")
-            bar.set_postfix_str(name.rsplit("-", 1)[0], refresh=False)
-            bar.update()
+    running, failures = [], []
+    bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
+
+    def show_running() -> None:
+        names = ", ".join(name.rpartition("-")[0] for name in running)
+        bar.set_postfix_str(f"running: {names}" if names else "")
+
+    def tasks() -> Iterator:
+        for name, config in missing.items():  # joblib takes a task when a process is free for it
+            running.append(name)
+            show_running()
+            yield joblib.delayed(_attempt)(config, store)
+
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+    with bar:
+        try:
+            for name, failure in parallel(tasks()):
+                if failure:
+                    failures.append(f"{name}: {failure}")
+                    bar.write(f"failed: {failures[-1]}")
+                running.remove(name)
+                show_running()
+                bar.update()
+        except TerminatedWorkerError:
+            raise RunError(
+                "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
+            ) from None
     if failures:
         raise RunError(f"{len(failures)} of {len(configs)} runs failed; the others are stored. " + "; ".join(failures))
     return [Run(config, store / config.name) for config in configs]

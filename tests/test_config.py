@@ -48,6 +48,7 @@ CHANGED = {
     "focal_gamma": 2.0,
     "max_margin": 0.4,
     "ldam_scale": 10.0,
+    "ldam_scale_in": "loss",
 }
 NOT_IN_THE_RESULT = {"device", "threads"}
 

@@ -2,11 +2,17 @@
 
 import errno
 import json
+import multiprocessing
+import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
+import time
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -164,6 +170,76 @@ def test_an_interrupted_run_is_resumed_and_equals_the_undisturbed_one(finished, 
     assert files(run) == FILES
 
 
+def train_with_a_checkpoint_each_epoch(config, store):
+    runs.CHECKPOINT_EVERY = -1.0
+    train(config, store=store, progress=False)
+
+
+def test_a_run_killed_at_any_moment_twenty_times_ends_as_the_undisturbed_one_to_the_bit(tmp_path):
+    config = TINY.replace(epochs=30, method="SRAT-LDAM")
+    undisturbed = train(config, store=tmp_path / "undisturbed", progress=False)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["srat_utils.runs"])
+    chance, kills, finished_stores, epochs_at_kill = random.Random(0), 0, [], set()
+    while kills < 20 or not finished_stores:
+        store = tmp_path / f"killed-{len(finished_stores)}"
+        process = context.Process(target=train_with_a_checkpoint_each_epoch, args=(config, store))
+        process.start()
+        process.join(chance.uniform(0.0, 2.0))
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            finished_stores.append(store)
+        else:
+            assert process.exitcode == -signal.SIGKILL
+            kills += 1
+            checkpoint = store / config.name / "checkpoint.pt"
+            if checkpoint.exists():
+                epochs_at_kill.add(len(torch.load(checkpoint, weights_only=True)["history"]))
+    assert len(epochs_at_kill) > 2, "the kills did not fall at different epochs"
+    for trial in {*finished_stores, store}:
+        run = train(config, store=trial, progress=False)
+        assert_same_result(undisturbed, run)
+        assert files(run) == FILES
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_taken(finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, store=tmp_path, progress=False)
+    checkpoint = tmp_path / TINY.name / "checkpoint.pt"
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[:1000])
+    resumed, real = [], runs.fit
+    monkeypatch.setattr(
+        runs, "fit", lambda *a, state, **k: resumed.append(len(state.history)) or real(*a, state=state, **k)
+    )
+    with pytest.warns(UserWarning, match="set aside"):
+        run = train(TINY, store=tmp_path, progress=False)
+    assert resumed == [1]
+    (aside,) = run.folder.glob("checkpoint-damaged-*")
+    assert aside.read_bytes() == content[:1000]
+    assert_same_result(finished, run)
+
+
+def test_stopping_from_the_outside_keeps_every_epoch(finished, tmp_path):
+    class Enough(Exception):
+        pass
+
+    def stop(state):
+        if len(state.history) == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(TINY, store=tmp_path, progress=False, after_epoch=stop)
+    assert len(torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)["history"]) == 2
+    seen = []
+    run = train(TINY, store=tmp_path, progress=False, after_epoch=lambda state: seen.append(len(state.history)))
+    assert seen == [3]
+    assert_same_result(finished, run)
+
+
 class Foreign:
     """Would write a file if it were unpickled with Python's own machinery."""
 
@@ -315,6 +391,55 @@ def test_a_sweep_trains_only_what_is_missing_and_duplicates_once(tmp_path, monke
 def test_a_finished_sweep_trains_nothing(finished, no_training):
     (run,) = sweep([TINY], store=finished.folder.parent, progress=False)
     assert run.folder == finished.folder
+
+
+def test_a_sweep_on_a_dask_cluster_survives_a_killed_worker_and_equals_the_local_one(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    configs = [TINY.replace(epochs=40, seed=seed) for seed in range(4)]
+    killed = []
+
+    def kill_one_worker_in_the_middle(cluster):
+        while not list((tmp_path / "dask").glob("*/config.json")):  # a run has begun
+            time.sleep(0.01)
+        worker = next(iter(cluster.workers.values())).pid
+        os.kill(worker, signal.SIGKILL)
+        killed.append(worker)
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        killer = threading.Thread(target=kill_one_worker_in_the_middle, args=[cluster], daemon=True)
+        killer.start()
+        clustered = sweep(configs, store=tmp_path / "dask", progress=False)
+        killer.join()
+    assert killed and [run.config for run in clustered] == configs
+    for run in clustered:
+        assert_same_result(run, train(run.config, store=tmp_path / "local", progress=False))
+
+
+def test_a_killed_local_worker_is_said_in_one_line(tmp_path, monkeypatch):
+    class Killed:
+        def __init__(self, **options):
+            pass
+
+        def __call__(self, tasks):
+            raise runs.TerminatedWorkerError("the long story of an executor")
+
+    monkeypatch.setattr(joblib, "Parallel", Killed)
+    with pytest.raises(RunError, match="nothing is lost") as error:
+        sweep([NATURAL], store=tmp_path, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_the_bar_of_a_sweep_names_what_is_running_and_each_failure(tmp_path, capsys):
+    good, bad = NATURAL.replace(method="CE"), NATURAL.replace(learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(RunError):
+        sweep([bad, good], jobs=1, store=tmp_path)
+    shown = capsys.readouterr()
+    assert f"failed: {bad.name}" in shown.out + shown.err
+    assert "2/2" in shown.err and "running: digits-step-5-CE-natural-seed0" in shown.err
 
 
 def test_an_empty_sweep_is_empty(tmp_path):
