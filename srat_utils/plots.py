@@ -336,3 +336,104 @@ def sweep_and_embedding(
         figure,
         f"At λ = {value:g}: {', '.join(said)}. Beside it the t-SNE of the attacked training images of seed 0.",
     )
+
+
+def class_method(metrics: pd.DataFrame, title: str = "") -> Picture:
+    """Robust accuracy of each class under each method, as a grid of numbers on a grey scale that prints.
+
+    metrics: `runs.frame(…, "method", "seed", per_class=True)` of one imbalanced set; cells are means over seeds.
+    """
+    rows = metrics[metrics["attack"] != "clean"]
+    table = rows.groupby(["method", "class"], sort=False)["accuracy"].mean().unstack("class")
+    rare = rows.drop_duplicates("class").set_index("class")["group"].eq("under")
+    figure, axes = grid(1, 1, 1.2 + 0.75 * len(table.columns), 1.6 + 0.32 * len(table))
+    axis = axes[0, 0]
+    mesh = axis.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    for row, column in np.ndindex(*table.shape):
+        value = table.iat[row, column]
+        axis.text(
+            column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if value < 55 else "black"
+        )
+    axis.set_xticks(range(len(rare)), [f"▲ {name}" if rare[name] else name for name in table.columns])
+    axis.tick_params(axis="x", rotation=90 if max(map(len, table.columns)) > 2 else 0)
+    axis.set_yticks(range(len(table)), table.index)
+    axis.set(title=title, xlabel="class (▲ under-represented)")
+    figure.colorbar(mesh, ax=axis, label="robust accuracy (%)")
+    worst = table.min(axis=1)
+    said = ", ".join(f"{method} {value:.0f}" for method, value in worst.items())
+    return figure, f"Robust accuracy per class and method, {title}. Worst class of each method, in percent: {said}."
+
+
+def ranks(places: pd.DataFrame, title: str = "") -> Picture:
+    """Rank of each method, 1 the best: every setting and seed as a small mark, the mean as a large one.
+
+    places: a row a setting and seed, a column a method, ranks as values.
+    """
+    order = places.mean().sort_values().index
+    figure, axes = grid(1, 1, 8, 0.9 + 0.32 * len(order))
+    axis = axes[0, 0]
+    for height, method in enumerate(order[::-1]):
+        values, counts = np.unique(places[method], return_counts=True)
+        axis.scatter(values, np.full(len(values), height), s=14 * counts, color=WELL, alpha=0.35, linewidths=0)
+        axis.plot(places[method].mean(), height, marker="D", color=UNDER, markeredgecolor="black")
+    axis.set_yticks(range(len(order)), order[::-1])
+    tidy(axis, title=title, x="rank (1 = best); dots: settings × seeds, ◆: mean")
+    axis.set_xticks(range(1, len(order) + 1))
+    said = ", ".join(f"{method} {places[method].mean():.1f}" for method in order)
+    return figure, f"Ranks of methods, {title}. Mean ranks: {said}."
+
+
+def setting_curves(summaries: pd.DataFrame, setting: str, mark: float, title: str, names: Mapping | None = None) -> Picture:
+    """Accuracy against a setting, a panel a method, overall and under-represented, clean and robust; one value marked.
+
+    summaries: `runs.frame(…, "method", setting, "seed")`; lines are means over seeds, bands from lowest to highest.
+    names: value → what stands at its tick; values are drawn at equal distances because only they were run.
+    """
+    values = sorted(summaries[setting].unique())
+    names = {value: f"{value:g}" for value in values} | dict(names or {})
+    methods = list(dict.fromkeys(summaries["method"]))
+    figure, axes = grid(1, len(methods), 3.5 * len(methods), 3.6, sharey=True)
+    said, place = [], {value: position for position, value in enumerate(values)}
+    for axis, method in zip(axes.flat, methods, strict=True):
+        for classes, colour, marker in (("overall", WELL, "o"), ("under", UNDER, "^")):
+            for kind, style in (("clean", "-"), ("robust", "--")):
+                rows = summaries[(summaries["method"] == method) & (summaries["attack"].map(robust_name) == kind)]
+                table = rows.groupby(setting)[classes].agg(["mean", "min", "max"])
+                x = [place[value] for value in table.index]
+                axis.plot(x, table["mean"], style, color=colour, marker=marker, markersize=4, label=f"{classes}, {kind}")
+                axis.fill_between(x, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0)
+                mean = table["mean"][mark]
+                axis.annotate(f"{mean:.0f}", (place[mark], mean), xytext=(4, 5), textcoords="offset points", fontsize=9)
+                said.append(f"{method} {classes} {kind} {mean:.0f} %")
+        axis.axvline(place[mark], color="#444444", linestyle=":", linewidth=1)
+        axis.set_xticks(range(len(values)), [names[value] for value in values])
+        tidy(axis, title=method, x=title)
+        axis.set_ylim(-3, 105)
+    axes[0, 0].set_ylabel("accuracy (%)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure, f"Accuracy against {title}; at {names[mark]}: {', '.join(said)}."
+
+
+def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:
+    """What a changed setting does: a row a switch, a panel a measure, a mark a seed, the mean as a bar.
+
+    differences: columns switch, measure, seed, difference (changed minus default, in points).
+    """
+    switches = list(dict.fromkeys(differences["switch"]))
+    measures = list(dict.fromkeys(differences["measure"]))
+    figure, axes = grid(1, len(measures), 4.2 + 2.3 * len(measures), 1.1 + 0.34 * len(switches), sharey=True, sharex=True)
+    for axis, measure in zip(axes.flat, measures, strict=True):
+        colour, hatch = (UNDER if "rare" in measure else WELL), ("///" if "robust" in measure else "")
+        for height, switch in enumerate(switches[::-1]):
+            rows = differences[(differences["switch"] == switch) & (differences["measure"] == measure)]
+            mean = rows["difference"].mean()
+            axis.barh(height, mean, color=colour, hatch=hatch, edgecolor="white", alpha=0.6)
+            axis.plot(rows["difference"], [height] * len(rows), "o", color="black", markersize=3.5)
+        axis.axvline(0, color="black", linewidth=0.8)
+        tidy(axis, title=measure, x="points, changed − default")
+    axes[0, 0].set_yticks(range(len(switches)), switches[::-1])
+    figure.suptitle(title)
+    means = differences.groupby(["switch", "measure"], sort=False)["difference"].mean()
+    said = "; ".join(f"{switch}, {measure}: {value:+.1f}" for (switch, measure), value in means.items())
+    return figure, f"Paired differences over seeds, {title}. Means in points: {said}."

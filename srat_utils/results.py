@@ -72,6 +72,12 @@ def row(run: Run) -> dict:
     return own | {"fingerprint": run.config.fingerprint, "class_counts": counts} | facts | versions
 
 
+def config_of(row: dict) -> Config:
+    """The config that a row of runs.csv was run with."""
+    changes = json.loads(row["changes"])
+    return Config(**{name: row[name] for name in CONFIG_COLUMNS}, **changes)
+
+
 @cache
 def read(dataset: str, folder: Path = FOLDER) -> dict[str, tuple[pd.DataFrame, dict]]:
     """Fingerprint → (metrics, provenance) of all runs of a data set that `folder` holds; empty if it holds none."""
@@ -79,7 +85,7 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, tuple[pd.DataFrame, d
     if not (home / "runs.csv").exists():
         return {}
     facts = pd.read_csv(home / "runs.csv").set_index("fingerprint", drop=False).to_dict("index")
-    metrics = pd.read_csv(home / "metrics.csv", dtype={"class": str})
+    metrics = pd.read_csv(home / "metrics.csv", dtype={"class": str, "accuracy": float})
     parts = dict(list(metrics.groupby("fingerprint", sort=False)))
     return {key: (parts[key].drop(columns="fingerprint").reset_index(drop=True), facts[key]) for key in facts}
 

@@ -1,0 +1,64 @@
+"""Benchmark tables in the layout of the paper's Tables 1–4, best and best-of-its-loss marked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pandas as pd
+from IPython.display import display
+
+from .methods import METHODS
+
+COLUMNS = ["imbalance ratio", "accuracy", "classes"]
+DECIMALS = 1
+
+
+def in_layout(summaries: pd.DataFrame, kind: str, statistic: str = "mean") -> pd.DataFrame:
+    """A row a method; columns (imbalance ratio, accuracy, classes), percent, as `paper.table` gives the paper's.
+
+    summaries: `runs.frame(…, "imbalance", "method", "seed")`.  kind: "step" or "exp".  statistic: over seeds, "mean" or "std".
+    """
+    rows = summaries[summaries["imbalance"].str.startswith(kind)]
+    parts = {}
+    for imbalance in rows["imbalance"].unique():
+        for accuracy, clean in (("Standard", True), ("Robust", False)):
+            chosen = rows[(rows["imbalance"] == imbalance) & ((rows["attack"] == "clean") == clean)]
+            for classes in ("Overall", "Under"):
+                by_method = chosen.groupby("method")[classes.lower()].agg(statistic)
+                parts[int(imbalance.partition("-")[2]), accuracy, classes] = by_method
+    order = [name for name in METHODS if name in set(rows["method"])]
+    return pd.concat(parts, axis=1, names=COLUMNS).loc[order]
+
+
+def marked(mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Collection[tuple] = ()) -> pd.DataFrame:
+    """The numbers as HTML text: the best of a column bold, the best of each prediction loss underlined.
+
+    mean, std: as from `in_layout`; std is left out where it is None or unknown.  collapsed: (imbalance ratio, method) pairs
+    of which at least one run predicts almost always one class; they get a †.
+    """
+    losses = pd.Series({name: METHODS[name].loss for name in mean.index})
+    text = pd.DataFrame(index=mean.index, columns=mean.columns, dtype=object)
+    for column in mean:
+        values = mean[column].round(DECIMALS)
+        best_of_loss = values.groupby(losses).transform("max")
+        for method, value in values.items():
+            cell = f"{value:.{DECIMALS}f}"
+            if std is not None and pd.notna(std.loc[method, column]):
+                cell += f" ± {std.loc[method, column]:.{DECIMALS}f}"
+            if (column[0], method) in collapsed:
+                cell += " †"
+            if value == best_of_loss[method]:
+                cell = f"<ins>{cell}</ins>"
+            if value == values.max():
+                cell = f"<b>{cell}</b>"
+            text.loc[method, column] = cell
+    return text
+
+
+def show(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Collection[tuple] = ()) -> None:
+    """Display `marked` under a title; as plain text the numbers alone."""
+    table = marked(mean, std, collapsed)
+    table.columns.names = mean.columns.names
+    with pd.option_context("display.max_colwidth", None, "display.width", 200):
+        html = f"<p><b>{title}</b></p>" + table.to_html(escape=False)
+        display({"text/html": html, "text/plain": f"{title}\n{mean.round(DECIMALS).to_string()}"}, raw=True)
