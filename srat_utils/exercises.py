@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import losses, theory, weights
+from . import losses, theory, verdicts, weights
 from .attacks import Attack
 from .data import class_counts
 
@@ -232,3 +232,60 @@ def check_robust_margin(answer: Callable) -> None:
     need(not np.allclose(got, plain - 0.2 * np.linalg.norm(w)), "this is ε‖w‖₂: for an ℓ∞ ball it is the 1-norm")
     need(not np.allclose(got, plain - 0.2 * w.sum()), "a negative weight can be used, too: take absolute values")
     need(np.allclose(got, expected), f"the first margin should be {expected[0]:.3f}, not {got[0]:.3f}")
+
+
+@exercise
+def check_verdict(answer: Callable) -> None:
+    """answer(differences) -> the word of verdicts.verdict."""
+    need(answer([]) == "not measured", "without a seed nothing was measured")
+    need(
+        answer([5.0]) == "direction only",
+        f"one seed has no spread and shows a direction at most, not {answer([5.0])!r}",
+    )
+    for differences in ([1.0, 1.1, 0.9], [4.0, -1.0, 0.5], [-1.0, -1.1, -0.9], [-4.0, 1.0, -0.5], [2.0, 1.0, 0.2]):
+        values = np.array(differences)
+        expected, got = verdicts.verdict(differences), answer(differences)
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        need(
+            got == expected,
+            f"{differences} has mean {values.mean():.2f} and standard error {error:.2f} (std with ddof=1, over √n): "
+            f"{expected!r}, not {got!r}",
+        )
+
+
+@exercise
+def check_ranks(answer: Callable) -> None:
+    """answer(accuracies) -> ranks, 1 the best, ties sharing the mean of their places."""
+    plain, tied = np.asarray(answer([10.0, 30.0, 20.0]), dtype=float), np.asarray(answer([5.0, 9.0, 5.0, 1.0]))
+    need(plain.shape == (3,), f"three accuracies have three ranks, not shape {plain.shape}")
+    need(not np.allclose(plain, [1, 3, 2]), "the order is turned round: the best has rank 1")
+    need(not np.allclose(plain, [2, 0, 1]), "ranks begin at 1, not at 0")
+    need(np.allclose(plain, [3, 1, 2]), f"10, 30, 20 have ranks 3, 1, 2, not {plain.tolist()}")
+    need(
+        np.allclose(tied, [2.5, 1, 2.5, 4]),
+        f"5, 9, 5, 1 have ranks 2.5, 1, 2.5, 4: equal ones share the mean of their places; not {tied.tolist()}",
+    )
+
+
+@exercise
+def check_paired_error(answer: Callable) -> None:
+    """answer(default, changed) -> the standard error of the mean paired difference."""
+    default, changed = np.array([40.0, 50.0, 60.0, 55.0]), np.array([42.0, 53.0, 61.0, 57.0])
+    difference, got = changed - default, float(answer(default, changed))
+    expected = difference.std(ddof=1) / 2
+    unpaired = np.sqrt((default.var(ddof=1) + changed.var(ddof=1)) / 4)
+    need(abs(got - unpaired) > 1e-6, "this treats the two as unpaired: take the difference of each seed first")
+    need(abs(got - difference.std(ddof=1)) > 1e-6, "this is the standard deviation: divide by √n for the error of a mean")
+    need(abs(got - difference.std() / 2) > 1e-6, "four values leave three degrees of freedom: ddof=1")
+    need(abs(got - expected) < 1e-6, f"it should be {expected:.4f}, not {got:.4f}")
+
+
+@exercise
+def check_weight_ratio(answer: Callable) -> None:
+    """answer(well, under, beta) -> class-balanced weight of the rare class over that of the frequent one."""
+    for well, under, beta in ((5000, 50, 0.9999), (104, 4, 0.9999), (1000, 100, 0.99)):
+        rare, frequent = weights.class_balanced([under, well], beta)
+        expected, got = rare / frequent, float(answer(well, under, beta))
+        need(abs(got - 1 / expected) > 1e-6, "this is the inverse: the rare class has the larger weight")
+        need(abs(got - well / under) > 1e-6, f"this is the ratio of the counts, {well / under:g}; take effective numbers")
+        need(abs(got - expected) < 1e-4 * expected, f"for {well} and {under} images it should be {expected:.2f}, not {got:.2f}")

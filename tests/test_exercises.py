@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 
-from srat_utils import exercises, losses, theory, weights
+from srat_utils import exercises, losses, theory, verdicts, weights
 from srat_utils.attacks import frozen, pgd
 from srat_utils.data import class_counts
 
@@ -65,6 +66,10 @@ def ratio(features, labels, power=1, inverse=False):
     return 1 / value if inverse else value
 
 
+def ranks(accuracies, method="average"):
+    return rankdata(-np.array(accuracies), method=method)
+
+
 CASES = [
     ("pgd", pgd, "Right"),
     ("pgd", frozen_pgd, "Right"),
@@ -115,6 +120,23 @@ CASES = [
     ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b) + eps * np.abs(w).sum(), "smaller, not larger"),
     ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b) - eps * np.linalg.norm(w), "1-norm"),
     ("robust_margin", lambda w, b, x, y, eps: y * (x @ w - b) - eps * w.sum(), "absolute"),
+    ("verdict", verdicts.verdict, "Right"),
+    ("verdict", lambda d: "reproduced" if len(d) and np.mean(d) > 0 else "not measured", "direction at most"),
+    ("verdict", lambda d: verdicts.verdict(d) if len(d) else "not reproduced", "nothing was measured"),
+    ("verdict", lambda d: verdicts.verdict(np.repeat(d, 9) if len(d) > 1 else d), "standard error"),
+    ("ranks", ranks, "Right"),
+    ("ranks", lambda a: rankdata(a), "turned round"),
+    ("ranks", lambda a: ranks(a) - 1, "not at 0"),
+    ("ranks", lambda a: ranks(a, method="min"), "share the mean"),
+    ("ranks", lambda a: 1, "three ranks"),
+    ("paired_error", lambda a, b: np.std(b - a, ddof=1) / 2, "Right"),
+    ("paired_error", lambda a, b: np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 4), "unpaired"),
+    ("paired_error", lambda a, b: np.std(b - a, ddof=1), "standard deviation"),
+    ("paired_error", lambda a, b: np.std(b - a) / 2, "ddof=1"),
+    ("weight_ratio", lambda n, m, b: (1 - b**n) / (1 - b**m), "Right"),
+    ("weight_ratio", lambda n, m, b: (1 - b**m) / (1 - b**n), "inverse"),
+    ("weight_ratio", lambda n, m, b: n / m, "ratio of the counts"),
+    ("weight_ratio", lambda n, m, b: 78, "it should be"),
     ("feature_separation", losses.feature_separation, "Right"),
     ("feature_separation", separation, "Right"),
     ("feature_separation", lambda *a: separation(*a, lonely="nan"), "NaN"),
