@@ -2,13 +2,14 @@
 # make lab      read and run it in JupyterLab
 # make test     everything that must hold before a change is merged
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
+# make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
 
 PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test outputs clean
+.PHONY: course lab test outputs results clean
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -26,6 +27,9 @@ test: .venv/tested
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
 	$(PY) ci/picture.py notebooks/01_imbalance_preliminary.ipynb figure results/preliminary_study.png
+
+results: .venv/installed
+	$(PY) -m srat_utils.studies
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
