@@ -1,0 +1,118 @@
+"""The paper's layout: the right number in the right cell, and the right ones marked."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from srat_utils import paper, plots, tables
+from srat_utils.methods import METHODS
+
+RNG = np.random.default_rng(0)
+SUMMARIES = pd.DataFrame(
+    [
+        {"imbalance": imbalance, "method": method, "seed": seed, "collapsed": False, "attack": attack}
+        | dict(zip(("overall", "under"), RNG.uniform(0, 100, 2), strict=True))
+        for imbalance in ("step-10", "step-25", "exp-10")
+        for method in reversed(METHODS)
+        for seed in range(3)
+        for attack in ("clean", "pgd-20")
+    ]
+)
+
+
+@pytest.mark.parametrize(("statistic", "reference"), [("mean", np.mean), ("std", lambda v: np.std(v, ddof=1))])
+def test_each_cell_holds_its_own_runs(statistic, reference):
+    table = tables.in_layout(SUMMARIES, "step", statistic)
+    assert table.index.tolist() == list(METHODS)
+    assert table.columns.tolist() == [
+        (K, accuracy, classes)
+        for K in (10, 25)
+        for accuracy in ("Standard", "Robust")
+        for classes in ("Overall", "Under")
+    ]
+    for K, accuracy, classes in table:
+        for method in METHODS:
+            rows = SUMMARIES.query("imbalance == @imbalance and method == @method", local_dict={"imbalance": f"step-{K}", "method": method})
+            values = rows[(rows["attack"] == "clean") == (accuracy == "Standard")][classes.lower()]
+            assert table.loc[method, (K, accuracy, classes)] == pytest.approx(reference(values))
+
+
+def test_the_layout_is_that_of_the_papers_tables():
+    ours, theirs = tables.in_layout(SUMMARIES, "step"), paper.table(1)
+    assert ours.index.tolist() == theirs.index.tolist()
+    assert ours.columns.names == theirs.columns.names and ours.columns.droplevel(0).tolist() == theirs.columns.droplevel(0).tolist()
+
+
+def test_in_the_papers_table_the_papers_bold_and_underlined_numbers_are_marked():
+    text = tables.marked(paper.table(1))
+    column = (100, "Standard", "Under")
+    assert text.loc["SRAT-LDAM", column] == "<b><ins>52.7</ins></b>"
+    assert text.loc["SRAT-Focal", column] == "<ins>51.8</ins>"
+    assert text.loc["SRAT-CE", column] == "<ins>40.2</ins>"
+    assert text.loc["DRCB-LDAM", column] == "50.7"
+    assert text.loc["SRAT-CE", (10, "Standard", "Overall")].startswith("<b>")
+
+
+def test_every_column_has_a_best_and_one_best_a_loss_and_ties_share_it():
+    mean = tables.in_layout(SUMMARIES, "step").round(-1)
+    text = tables.marked(mean)
+    for column in mean:
+        best = mean[column] == mean[column].max()
+        assert text[column].str.contains("<b>").tolist() == best.tolist()
+        for loss in ("CE", "Focal", "LDAM"):
+            family = [name for name in METHODS if METHODS[name].loss == loss]
+            top = mean.loc[family, column] == mean.loc[family, column].max()
+            assert text.loc[family, column].str.contains("<ins>").tolist() == top.tolist()
+
+
+def test_spread_and_collapse_are_shown_and_one_seed_has_no_spread():
+    mean, std = (tables.in_layout(SUMMARIES, "exp", statistic) for statistic in ("mean", "std"))
+    text = tables.marked(mean, std, {(10, "CE")})
+    column = (10, "Robust", "Under")
+    assert f"{mean.loc['CE', column]:.1f} ± {std.loc['CE', column]:.1f} †" in text.loc["CE", column]
+    assert not text.drop(index="CE").stack(text.columns.names, future_stack=True).str.contains("†").any()
+    single = SUMMARIES[SUMMARIES["seed"] == 0]
+    alone = tables.marked(tables.in_layout(single, "exp"), tables.in_layout(single, "exp", "std"))
+    assert not alone.stack(alone.columns.names, future_stack=True).str.contains("±|nan").any()
+
+
+# ------------------------------------------------------------------------------------------------ pictures of the studies
+
+METRICS = pd.DataFrame(
+    [
+        {"method": method, "class": str(c), "group": "under" if c > 4 else "well", "attack": attack, "accuracy": 10.0 * c}
+        for method in ("CE", "SRAT-CE")
+        for attack in ("clean", "pgd-20")
+        for c in range(10)
+    ]
+)
+
+
+def test_the_picture_of_classes_shows_robust_accuracy_only():
+    metrics = METRICS.assign(accuracy=METRICS["accuracy"].where(METRICS["attack"] != "clean", 77.0))
+    figure, alt = plots.class_method(metrics, "digits")
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert shown == [str(10 * c) for c in range(10)] * 2
+    assert "CE 0, SRAT-CE 0" in alt
+
+
+def test_ranks_are_ordered_by_their_mean():
+    places = pd.DataFrame({"A": [3, 3], "B": [1, 2], "C": [2, 1.0]})
+    figure, alt = plots.ranks(places, "robust")
+    assert next(label.get_text() for label in figure.axes[0].get_yticklabels()) == "A"
+    assert "B 1.5, C 1.5, A 3.0" in alt
+
+
+def test_setting_curves_mark_a_value_that_was_run():
+    summaries = SUMMARIES[SUMMARIES["imbalance"] == "step-10"].assign(value=lambda t: t["seed"] % 2 * 4.0)
+    figure, alt = plots.setting_curves(summaries[summaries["method"].str.startswith("SRAT")], "value", 4.0, "λ")
+    assert len(figure.axes) == 3 and "at 4:" in alt
+    with pytest.raises(KeyError):
+        plots.setting_curves(summaries, "value", 3.0, "λ")
+
+
+def test_paired_differences_show_each_seed_and_the_mean():
+    rows = pd.DataFrame({"switch": ["s"] * 3, "measure": ["clean"] * 3, "seed": range(3), "difference": [1.0, 2.0, 6.0]})
+    figure, alt = plots.paired_differences(rows, "digits")
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 2.0, 6.0]
+    assert "s, clean: +3.0" in alt
