@@ -12,7 +12,7 @@ import pandas as pd
 
 from . import evaluation
 from .config import Config
-from .runs import PROJECT, Run, sweep, write
+from .runs import PROJECT, VERSIONS, Run, sweep, write
 
 FOLDER = PROJECT / "results"
 KEYS = ["imbalance", "method", "adversarial", "seed"]  # how the rows of runs.csv are ordered
@@ -85,6 +85,8 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, tuple[pd.DataFrame, d
     if not (home / "runs.csv").exists():
         return {}
     facts = pd.read_csv(home / "runs.csv").set_index("fingerprint", drop=False).to_dict("index")
+    for row in facts.values():
+        row["versions"] = {name: row.pop(name) for name in VERSIONS}
     metrics = pd.read_csv(home / "metrics.csv", dtype={"class": str, "accuracy": float})
     parts = dict(list(metrics.groupby("fingerprint", sort=False)))
     return {key: (parts[key].drop(columns="fingerprint").reset_index(drop=True), facts[key]) for key in facts}
@@ -107,9 +109,10 @@ def source(results: Iterable[Result | Run]) -> str:
     results = list(results)
     stored = sum(isinstance(result, Result) for result in results)
     machines = sorted({str(result.provenance["hardware"]) for result in results})
+    torch = sorted({result.provenance["versions"]["torch"] for result in results})
     seconds = sum(result.provenance["seconds"] for result in results)
     collapsed = sum(result.collapsed for result in results)
     return (
         f"{len(results)} runs, {stored} read from results/ and {len(results) - stored} from runs/; "
-        f"{seconds / 60:.0f} minutes of training on {', '.join(machines)}; collapsed: {collapsed}"
+        f"{seconds / 60:.0f} minutes of training on {', '.join(machines)}, torch {', '.join(torch)}; collapsed: {collapsed}"
     )
