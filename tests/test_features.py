@@ -8,7 +8,7 @@ import torch
 
 from srat_utils import load_dataset
 from srat_utils.attacks import Attack
-from srat_utils.features import penultimate, separability, tsne
+from srat_utils.features import aligned, aligned_embeddings, penultimate, separability, tsne, variance_ratio
 from srat_utils.models import build
 
 
@@ -63,6 +63,74 @@ def test_tsne_leaves_the_global_random_state_alone():
     assert (np.random.get_state()[1] == before).all()
 
 
+def turned(points, angle=2.0, mirror=False):
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return points @ np.array([[cosine, -sine], [sine, cosine]]) * ([1, -1] if mirror else [1, 1])
+
+
+@pytest.mark.parametrize("number", [2, 3, 50])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_turned_mirrored_moved_and_scaled_copy_is_aligned_to_where_it_came_from(number, mirror):
+    points = np.random.default_rng(0).normal(size=(number, 2))
+    np.testing.assert_allclose(aligned(3 * turned(points, mirror=mirror) + 7, points), points, atol=1e-9)
+
+
+def test_alignment_keeps_the_shape():
+    rng = np.random.default_rng(0)
+    points, reference = rng.normal(size=(20, 2)), rng.normal(size=(20, 2))
+    here, there = (
+        np.linalg.norm(p[:, None] - p[None], axis=-1)[np.triu_indices(20, 1)]
+        for p in (points, aligned(points, reference))
+    )
+    np.testing.assert_allclose(here / here[0], there / there[0])
+
+
+def test_points_on_one_spot_are_moved_to_the_centre_of_the_reference():
+    np.testing.assert_allclose(aligned(np.ones((3, 2)), np.array([[0, 0], [3, 0], [0, 3]])), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("method", ["t-SNE", "PCA"])
+def test_an_image_stays_where_it_was_when_its_features_are_only_turned(method):
+    z, labels = blobs(8, width=4)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
+    embedded = aligned_embeddings({"before": z, "after": z @ turn}, method)
+    before, after = embedded["before"], embedded["after"]
+    assert before.shape == after.shape == (len(z), 2) and list(embedded) == ["before", "after"]
+    size = np.linalg.norm(before - before.mean(0), axis=1).mean()
+    for c in range(3):
+        assert np.linalg.norm(before[labels == c].mean(0) - after[labels == c].mean(0)) < 0.1 * size
+    moved = np.linalg.norm(before - after, axis=1).mean()
+    strangers = np.linalg.norm(before - after[np.random.default_rng(2).permutation(len(z))], axis=1).mean()
+    assert moved < strangers / 3
+    if method == "PCA":
+        np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+def test_tsne_started_from_the_points_before_moves_less_than_one_of_its_own():
+    z, _ = blobs(3, counts=(30, 30, 30))
+    other = z + np.random.default_rng(3).normal(size=z.shape) / 2
+    first, linked = aligned_embeddings({1: z, 2: other}).values()
+    alone = aligned(tsne(other), first)
+    assert np.linalg.norm(first - linked, axis=1).mean() < np.linalg.norm(first - alone, axis=1).mean()
+
+
+@pytest.mark.parametrize("method", ["t-SNE", "PCA"])
+def test_two_images_are_enough_for_aligned_embeddings(method):
+    z = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
+    embedded = aligned_embeddings({0.0: z, 1.0: -z, 2.0: np.zeros_like(z)}, method)
+    assert all(points.shape == (2, 2) and np.isfinite(points).all() for points in embedded.values())
+
+
+def test_aligned_embeddings_say_what_they_cannot_do():
+    with pytest.raises(ValueError, match="'t-SNE' or 'PCA', not 'UMAP'"):
+        aligned_embeddings({0: np.zeros((4, 3))}, "UMAP")
+    with pytest.raises(ValueError, match=r"same images, but there are \[4, 5\]"):
+        aligned_embeddings({0: np.zeros((4, 3)), 1: np.zeros((5, 3))})
+    with pytest.raises(ValueError, match="4 points cannot be aligned to 5"):
+        aligned(np.zeros((4, 2)), np.zeros((5, 2)))
+    assert aligned_embeddings({}) == {}
+
+
 def test_separability_orders_mixed_near_and_far_blobs():
     mixed, near, far = (separability(*blobs(distance)) for distance in (0, 2, 10))
     for name in ("silhouette", "variance_ratio", "probe_accuracy"):
@@ -74,6 +142,7 @@ def test_separability_orders_mixed_near_and_far_blobs():
 def test_variance_ratio_by_hand():
     features = np.array([[-1.0, 0], [1.0, 0], [9.0, 0], [11.0, 0]])
     # Means 0 and 10: variance 25 between them; variance 1 within each.
+    assert variance_ratio(features, np.array([0, 0, 1, 1])) == pytest.approx(25)
     assert separability(features, np.array([0, 0, 1, 1]))["variance_ratio"] == pytest.approx(25)
 
 
