@@ -1,25 +1,47 @@
-"""A small chart as an SVG string: what a live slider draws, because a string is quicker than a figure."""
+"""A small chart as an SVG string: what a live slider draws, because a string is quicker than a figure and stays sharp."""
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Sequence
 from html import escape
 
+import matplotlib
 import numpy as np
+import resvg_py
+from PIL import Image
 
-MARGIN = (34, 14, 30, 12)  # left, right, bottom, top
+RIGHT, BOTTOM, TOP, TITLE = 14, 34, 12, 18  # margins; a title needs more at the top
 
 
 class Chart:
     """Coordinates, and marks that are added one after the other; `str(chart)` is the SVG, with `alt` as its description."""
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], *, width=680, height=270, x_label="", alt=""):
+    def __init__(
+        self,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        *,
+        width: int = 680,
+        height: int = 270,
+        left: int = 34,
+        title: str = "",
+        x_label: str = "",
+        alt: str = "",
+        axis: bool = True,
+    ):
         self.x, self.y, self.width, self.height, self.alt = x, y, width, height, alt
-        left, right, bottom, top = MARGIN
-        self.frame = (left, top, width - left - right, height - top - bottom)
+        top, bottom = TOP + TITLE * bool(title), BOTTOM if axis else 4
+        self.frame = (left, top, width - left - RIGHT, height - top - bottom)
         self.marks: list[str] = []
-        axis = self.frame[1] + self.frame[3]
-        self.marks.append(f'<line x1="{left}" x2="{width - right}" y1="{axis}" y2="{axis}" stroke="#444"/>')
-        self.marks.append(f'<text x="{width / 2}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>')
+        if axis:
+            foot = top + self.frame[3]
+            self.marks.append(f'<line x1="{left}" x2="{width - RIGHT}" y1="{foot}" y2="{foot}" stroke="#444"/>')
+        for words, down in ((title, TITLE), (x_label, height - 4)):
+            if words:
+                middle = left + self.frame[2] / 2
+                self.marks.append(f'<text x="{middle}" y="{down}" text-anchor="middle">{escape(words)}</text>')
 
     def ticks(self, values, names=None) -> Chart:
         for value, name in zip(values, names or [f"{value:g}" for value in values], strict=True):
@@ -42,12 +64,44 @@ class Chart:
         self.marks.append(f'<polyline points="{points}" fill="none" stroke="{colour}" {self._stroke(dash, width)}/>')
         return self
 
-    def area(self, x, y, colour: str) -> Chart:
+    def area(self, x, y, colour: str, *, low=None, opacity: float = 0.3) -> Chart:
+        """Filled from `low`, the foot of the chart unless given, up to y."""
         x, y = np.asarray(x), np.asarray(y)
+        low = np.full(len(x), self.y[0]) if low is None else np.asarray(low)
         if len(x):
-            outline = (np.concatenate([x[:1], x, x[-1:]]), np.concatenate([self.y[:1], y, self.y[:1]]))
+            outline = (np.concatenate([x, x[::-1]]), np.concatenate([y, low[::-1]]))
             points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(*self.place(*outline), strict=True))
-            self.marks.append(f'<polygon points="{points}" fill="{colour}" fill-opacity="0.3"/>')
+            self.marks.append(f'<polygon points="{points}" fill="{colour}" fill-opacity="{opacity}"/>')
+        return self
+
+    def bars(self, x, y, colour: str, *, width: float = 0.8, filled: bool = True) -> Chart:
+        """Bars from the foot of the chart, `width` in data units; empty ones have a dashed outline."""
+        look = f'fill="{colour}"' if filled else f'fill="#fff" stroke-dasharray="3 2" stroke="{colour}"'
+        wide, foot = self.frame[2] * width / (self.x[1] - self.x[0]), self.frame[1] + self.frame[3]
+        for a, b in zip(*self.place(x, y), strict=True):
+            self.marks.append(
+                f'<rect x="{a - wide / 2:.1f}" y="{b:.1f}" width="{wide:.1f}" height="{foot - b:.1f}" {look}/>'
+            )
+        return self
+
+    def diamonds(self, x, y, colour: str) -> Chart:
+        """Hollow marks, large enough to stand around a point."""
+        for a, b in zip(*self.place(x, y), strict=True):
+            self.marks.append(
+                f'<path d="M{a:.1f} {b - 9:.1f}l9 9l-9 9l-9 -9z" fill="#fff" fill-opacity="0.6" '
+                f'stroke="{colour}" stroke-width="2.5"/>'
+            )
+        return self
+
+    def image(self, pixels: np.ndarray) -> Chart:
+        """Pixels uint8 [H,W] or [H,W,3] over the whole frame, each a sharp square."""
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "png")
+        left, top, width, height = self.frame
+        place = f'x="{left}" y="{top}" width="{width}" height="{height}"'
+        data = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        sharp = 'preserveAspectRatio="none" style="image-rendering:pixelated"'
+        self.marks.append(f'<image {place} {sharp} href="{data}"/><rect {place} fill="none" stroke="#444"/>')
         return self
 
     def points(self, x, y, colour: str, *, triangle: bool = False, box: tuple[float, float] | None = None) -> Chart:
@@ -81,9 +135,42 @@ class Chart:
         return f'stroke-width="{width}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
     def __str__(self) -> str:
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}"'
-        style = (
-            'style="max-width:100%;height:auto;background:#fff;color:#111;font:12px sans-serif" fill="#111" role="img"'
-        )
-        label = f'aria-label="{escape(self.alt)}"'
-        return f"{head} {style} {label}><title>{escape(self.alt)}</title>{''.join(self.marks)}</svg>"
+        return document("".join(self.marks), self.width, self.height, self.alt)
+
+
+class Panels:
+    """Charts side by side in rows, as one picture; `str(panels)` is the SVG, with `alt` as its description."""
+
+    def __init__(self, rows: Sequence[Sequence[Chart]], alt: str):
+        self.alt, self.marks, down, widths = alt, [], 0, []
+        for row in rows:
+            across = 0
+            for chart in row:
+                self.marks.append(f'<g transform="translate({across} {down})">{"".join(chart.marks)}</g>')
+                across += chart.width
+            widths.append(across)
+            down += max(chart.height for chart in row)
+        self.width, self.height = max(widths), down
+
+    def __str__(self) -> str:
+        return document("".join(self.marks), self.width, self.height, self.alt)
+
+
+def rasterised(drawing: Chart | Panels) -> bytes:
+    """The drawing as a PNG at twice its size: what a page shows that lets no SVG through."""
+    # matplotlib's own font, so that the picture is the same on every machine.
+    fonts = [matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf"]
+    return resvg_py.svg_to_bytes(
+        str(drawing),
+        background="#ffffff",
+        zoom=2,
+        skip_system_fonts=True,
+        font_files=fonts,
+        sans_serif_family="DejaVu Sans",
+    )
+
+
+def document(marks: str, width: int, height: int, alt: str) -> str:
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
+    style = 'style="max-width:100%;height:auto;background:#fff;color:#111;font:12px sans-serif" fill="#111" role="img"'
+    return f'{head} {style} aria-label="{escape(alt)}"><title>{escape(alt)}</title>{marks}</svg>'

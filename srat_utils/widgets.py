@@ -1,70 +1,144 @@
-"""Sliders that answer at once: frames drawn beforehand and switched in the browser, or a small chart drawn live."""
+"""Parts that a reader moves: precomputed pictures, a live chart, a prediction card, a point trained on the spot.
+
+Each is shown with `display`, together with what stands in its place on a page without widgets (GitHub, an untrusted notebook).
+"""
 
 from __future__ import annotations
 
 import base64
+import itertools
 import math
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets
 from IPython.display import display
 
+from . import panels
+from .config import Config
 from .plots import Picture, png
-from .svg import Chart
+from .runs import Run, train
+from .svg import Chart, Panels, rasterised
+from .training import State
+
+Drawing = Chart | Panels
 
 
-def frames(pictures: Mapping[object, Picture], *, label: str, start: object = None) -> None:
-    """A slider over pictures made beforehand, one for each value that was really run.
+# --- pictures made beforehand
 
-    pictures: value → (figure, alt text), in the slider's order.  start: the value shown first; None for the first.
-    The slider and the pictures are linked in the browser, so that it works without a kernel; where no widget can be shown
-    (GitHub, an untrusted notebook) the picture of `start` stands in its place.
+
+def frames(pictures: Mapping[object, Picture | Drawing], *, label: str | Sequence[str], start: object = None) -> None:
+    """Controls over pictures made beforehand, one for each value that was really run.
+
+    pictures: value → (figure, alt text) or a drawing, in the slider's order.  With several labels there is a control for
+    each, and a value is a tuple with a part for each; every combination must be there (else ValueError).  Of several
+    controls, one with two words to choose from is a pair of buttons.  start: the value shown first; None for the first.
+    Controls and pictures are linked in the browser, so that they work without a kernel; where no widget can be shown the
+    picture of `start` stands in their place.
     """
-    values = list(pictures)
-    position = values.index(start) if start is not None else 0
-    images = {value: png(figure) for value, (figure, _) in pictures.items()}
-    slider = ipywidgets.IntSlider(
-        position, 0, len(values) - 1, description=label, readout=False,
-        style={"description_width": "initial"}, layout={"width": "32em"},
-    )  # fmt: skip
-    stacks = [
-        ipywidgets.Stack(
-            [ipywidgets.HTML(f"<b>{escape(format_value(value))}</b>") for value in values], selected_index=position
-        ),
-        ipywidgets.Stack(
-            [picture_html(images[value], pictures[value][1]) for value in values], selected_index=position
-        ),
+    several = not isinstance(label, str)
+    labels = list(label) if several else [label]
+    shown = dict(pictures) if several else {(value,): picture for value, picture in pictures.items()}
+    first = next(iter(shown)) if start is None else (start if several else (start,))
+    choices = [list(dict.fromkeys(values)) for values in zip(*shown, strict=True)]
+    if missing := [value for value in itertools.product(*choices) if value not in shown]:
+        raise ValueError(f"no picture for {missing[0]}: every combination of {', '.join(labels)} must have been run")
+    images = {value: image(picture) for value, picture in shown.items()}
+    controls = [
+        control(name, values, values.index(chosen), buttons=several)
+        for name, values, chosen in zip(labels, choices, first, strict=True)
     ]
-    for stack in stacks:
-        ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
-    box = ipywidgets.VBox([ipywidgets.HBox([slider, stacks[0]]), stacks[1]])
-    alt = pictures[values[position]][1]
-    still = {"image/png": images[values[position]], "text/plain": alt}
-    display(box._repr_mimebundle_() | still, raw=True, metadata={"image/png": {"alt": alt}})
+
+    def stack(chosen: tuple = ()) -> ipywidgets.Widget:
+        """The pictures whose value begins with `chosen`, switched by the controls that follow."""
+        if len(chosen) == len(choices):
+            return ipywidgets.HTML(images[chosen])
+        values = choices[len(chosen)]
+        return switched(controls[len(chosen)], [stack((*chosen, value)) for value in values])
+
+    box = ipywidgets.VBox([*(row for row, _ in controls), stack()])
+    show(box, *still(shown[first]))
 
 
-def live(draw: Callable[..., Chart], **controls: ipywidgets.Widget) -> None:
+Control = tuple[ipywidgets.Widget, tuple[ipywidgets.Widget, str] | None]
+
+
+def control(label: str, values: Sequence, position: int, *, buttons: bool) -> Control:
+    """What a reader sees, and the widget and trait that hold the position among the values; None where there is no choice."""
+    wide = {"description_width": "initial"}
+    words = [format_value(value) for value in values]
+    if len(values) == 1:
+        return ipywidgets.HTML(f"{escape(label)} <b>{escape(words[0])}</b>"), None
+    if buttons and len(values) == 2 and all(isinstance(value, str) for value in values):
+        pair = ipywidgets.ToggleButtons(options=words, index=position, description=label, style=wide)
+        return pair, (pair, "index")
+    slider = ipywidgets.IntSlider(
+        position, 0, len(values) - 1, description=label, readout=False, style=wide, layout={"width": "32em"}
+    )
+    readout = switched((slider, (slider, "value")), [ipywidgets.HTML(f"<b>{escape(word)}</b>") for word in words])
+    return ipywidgets.HBox([slider, readout]), (slider, "value")
+
+
+def switched(control: Control, children: Sequence[ipywidgets.Widget]) -> ipywidgets.Widget:
+    """The child at the control's position, changed in the browser."""
+    source = control[1]
+    if source is None:
+        return children[0]
+    stack = ipywidgets.Stack(children, selected_index=getattr(*source))
+    ipywidgets.jslink(source, (stack, "selected_index"))
+    return stack
+
+
+def image(picture: Picture | Drawing) -> str:
+    if isinstance(picture, Drawing):
+        return str(picture)
+    figure, alt = picture
+    source = base64.b64encode(png(figure)).decode()
+    return f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}" style="max-width:100%">'
+
+
+# --- charts drawn live
+
+
+def live(draw: Callable[..., Drawing], **controls: ipywidgets.Widget) -> None:
     """Controls above a chart that `draw(**values)` makes anew whenever one of them moves.
 
     An error in `draw` stands in the place of the chart.  Where no widget can be shown, the first chart is.
     """
-    chart = draw(**{name: control.value for name, control in controls.items()})
-    panel = ipywidgets.HTML(str(chart))
+    chart = draw(**values(controls))
+    box = ipywidgets.VBox([*map(in_line, controls.values()), following(draw, controls)[0]])
+    show(box, *still(chart))
 
-    def redraw(_change) -> None:
+
+def following(
+    draw: Callable[..., Drawing], controls: Mapping[str, ipywidgets.Widget]
+) -> tuple[ipywidgets.HTML, Callable[[], None]]:
+    """A panel that follows the controls, and the function that draws it anew."""
+    panel = ipywidgets.HTML()
+
+    def redraw(_change=None) -> None:
         try:
-            panel.value = str(draw(**{name: control.value for name, control in controls.items()}))
+            panel.value = str(draw(**values(controls)))
         except Exception as error:  # shown to the reader: an exception in a callback would vanish
-            panel.value = f"<pre>{escape(type(error).__name__)}: {escape(str(error))}</pre>"
+            panel.value = f"<pre>{escape(one_line(error))}</pre>"
 
     for control in controls.values():
-        control.style.description_width = "13em"
-        control.layout.width = "36em"
         control.observe(redraw, names="value")
-    box = ipywidgets.VBox([*controls.values(), panel])
-    still = {"image/svg+xml": str(chart), "text/plain": chart.alt}
-    display(box._repr_mimebundle_() | still, raw=True, metadata={"image/svg+xml": {"alt": chart.alt}})
+    redraw()
+    return panel, redraw
+
+
+def values(controls: Mapping[str, ipywidgets.Widget]) -> dict[str, object]:
+    return {name: control.value for name, control in controls.items()}
+
+
+def in_line(control: ipywidgets.Widget) -> ipywidgets.Widget:
+    control.style.description_width = "13em"
+    control.layout.width = "36em"
+    return control
 
 
 def slider(low: float, high: float, start: float, label: str) -> ipywidgets.FloatSlider:
@@ -78,9 +152,170 @@ def log_slider(high: float, start: float, label: str) -> ipywidgets.FloatLogSlid
     )
 
 
-def picture_html(picture: bytes, alt: str) -> ipywidgets.HTML:
-    source = base64.b64encode(picture).decode()
-    return ipywidgets.HTML(f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}" style="max-width:100%">')
+def choice(options: Sequence[object], start: object, label: str) -> ipywidgets.ToggleButtons:
+    return ipywidgets.ToggleButtons(options=options, value=start, description=label)
+
+
+# --- prediction cards
+
+
+def predict(question: str, answer: float, low: float, high: float, *, unit: str = "%") -> None:
+    """A card: the reader guesses a number on a slider, then presses Reveal and sees it beside the measured answer.
+
+    answer: a number that was just measured.  ValueError where it is none, or where low is not below high.
+    Where no widget can be shown the answer stands revealed.
+    """
+    if not (math.isfinite(answer) and low < high):
+        raise ValueError(f"a prediction needs a measured answer and low < high, not {answer}, {low}, {high}")
+    label = f"your guess ({unit})" if unit else "your guess"
+    if high - low >= 20:
+        guess = ipywidgets.IntSlider(round((low + high) / 2), low, high, description=label)
+    else:
+        guess = ipywidgets.FloatSlider((low + high) / 2, min=low, max=high, step=(high - low) / 100, description=label)
+
+    def draw(guess: float, revealed: bool) -> Chart:
+        return panels.prediction(guess, answer, low, high, unit, revealed)
+
+    card(question, draw, guess, f"Measured: {panels.quantity(answer, unit)}.")
+
+
+def choose(question: str, answer: str, choices: Sequence[str], measured: str = "") -> None:
+    """A card as of `predict`, with words to choose from.  measured: a sentence with the numbers behind the answer.
+
+    ValueError where the answer is none of the choices.
+    """
+    if answer not in choices:
+        raise ValueError(f"the answer {answer!r} is none of the choices {', '.join(choices)}")
+    guess = ipywidgets.ToggleButtons(options=list(choices), description="your guess", style={"button_width": "auto"})
+
+    def draw(guess: str, revealed: bool) -> Chart:
+        return panels.choice(guess, answer, choices, revealed, measured)
+
+    card(question, draw, guess, f"Measured: {answer}. {measured}".strip())
+
+
+def card(question: str, draw: Callable[[object, bool], Chart], guess: ipywidgets.Widget, revealed: str) -> None:
+    button = ipywidgets.ToggleButton(description="Reveal", tooltip="show the measured answer beside your guess")
+
+    def label(change) -> None:
+        button.description = "Hide the answer" if change["new"] else "Reveal"
+
+    button.observe(label, names="value")
+    heading = ipywidgets.HTML(f"<b>Predict.</b> {escape(question)}")
+    panel, _ = following(draw, {"guess": guess, "revealed": button})
+    box = ipywidgets.VBox([heading, ipywidgets.HBox([in_line(guess), button]), panel])
+    words = {
+        "text/html": f"<p><b>{escape(question)}</b> {escape(revealed)}</p>",
+        "text/plain": f"{question} {revealed}",
+    }
+    show(box, words, {})
+
+
+# --- training on the spot
+
+
+def train_live(
+    configs: Callable[..., Sequence[Config]],
+    draw: Callable[..., Drawing],
+    *,
+    store: Path | None = None,
+    **controls: ipywidgets.Widget,
+) -> None:
+    """Controls, a button that trains what they say, a bar, and a chart that shows what came out.
+
+    configs(**values): the runs to train, one after the other, in a thread of their own, so that everything else answers.
+    draw(runs, **values): the chart; `runs` are those trained here so far, none at first.
+    Stop ends training after the epoch at hand; Train then goes on from there.  An error stands in one line beside the bar.
+    Where no widget can be shown, the chart without runs is.
+    """
+    chart = draw([], **values(controls))
+    show(LiveTraining(configs, draw, controls, store).box, *still(chart))
+
+
+class Stopped(Exception):
+    """The reader pressed Stop."""
+
+
+class LiveTraining:
+    """The state behind `train_live`: what is trained now, what has been, and the widgets that say so."""
+
+    def __init__(self, configs, draw, controls: Mapping[str, ipywidgets.Widget], store: Path | None):
+        self.configs, self.draw, self.controls, self.store = configs, draw, controls, store
+        self.runs: dict[str, Run] = {}
+        self.stopping = threading.Event()
+        self.train = ipywidgets.Button(description="Train", tooltip="train what the controls say, on this machine")
+        self.stop = ipywidgets.Button(description="Stop", tooltip="stop after this epoch", disabled=True)
+        self.bar = ipywidgets.FloatProgress(0, min=0, max=1, layout={"width": "16em"})
+        self.status = ipywidgets.HTML()
+        self.panel, self.redraw = following(lambda **now: draw(list(self.runs.values()), **now), controls)
+        self.train.on_click(self.start)
+        self.stop.on_click(lambda _button: self.stopping.set())
+        buttons = ipywidgets.HBox([self.train, self.stop, self.bar])
+        self.box = ipywidgets.VBox([*map(in_line, controls.values()), buttons, self.status, self.panel])
+        self.say("Nothing is trained yet: choose, then press Train.")
+
+    def say(self, words: str) -> None:
+        self.status.value = f'<span role="status">{escape(words)}</span>'
+
+    def start(self, _button=None) -> None:
+        self.train.disabled, self.stop.disabled = True, False
+        self.stopping.clear()
+        threading.Thread(target=self.work, args=[values(self.controls)], daemon=True).start()
+
+    def work(self, chosen: dict[str, object]) -> None:
+        try:
+            configs = list(self.configs(**chosen))
+            started = time.monotonic()
+            for number, config in enumerate(configs):
+                self.progress(number, len(configs), 0, config.epochs)
+                run = train(
+                    config, store=self.store, progress=False, after_epoch=self.watch(number, len(configs), config)
+                )
+                self.runs[config.name] = run
+            self.bar.value = 1
+            self.say(f"Done: {len(configs)} run(s) in {time.monotonic() - started:.0f} s, kept on disk.")
+        except Stopped:
+            self.say(f"Stopped at {self.place}; press Train to go on from there.")
+        except Exception as error:  # told to the reader: in a thread it would vanish
+            self.say(one_line(error))
+        finally:
+            self.redraw()
+            self.train.disabled, self.stop.disabled = False, True
+
+    def watch(self, number: int, total: int, config: Config) -> Callable[[State], None]:
+        def after_epoch(state: State) -> None:
+            self.progress(number, total, len(state.history), config.epochs)
+            if self.stopping.is_set():
+                raise Stopped
+
+        return after_epoch
+
+    def progress(self, number: int, total: int, epoch: int, epochs: int) -> None:
+        self.place = f"epoch {epoch} of {epochs} of run {number + 1} of {total}"
+        self.bar.value = (number + epoch / epochs) / total
+        self.say(f"Training: {self.place}.")
+        if epoch == 0 and self.stopping.is_set():
+            raise Stopped
+
+
+# --- what all of them share
+
+
+def still(picture: Picture | Drawing) -> tuple[dict, dict]:
+    """The picture as data and metadata for a page without widgets."""
+    if isinstance(picture, Drawing):
+        source, alt, size = rasterised(picture), picture.alt, {"width": picture.width}
+    else:
+        source, alt, size = png(picture[0]), picture[1], {}
+    return {"image/png": source, "text/plain": alt}, {"image/png": {"alt": alt} | size}
+
+
+def show(box: ipywidgets.Widget, instead: dict, metadata: dict) -> None:
+    display(box._repr_mimebundle_() | instead, raw=True, metadata=metadata)
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def format_value(value: object) -> str:

@@ -1,0 +1,186 @@
+"""What the sliders of notebooks 00, 01 and 02 and the prediction cards draw; those of notebook 04 are in theory_panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from . import data, weights
+from .plots import COLOURS, PANELS, robust_name
+from .svg import Chart, Panels
+
+MEASURED = "#006B4F"
+
+
+def prediction(guess: float, answer: float, low: float, high: float, unit: str, revealed: bool) -> Chart:
+    """A bar for the guess and, once it is revealed, one for the measured answer, with the difference in words."""
+    said = f"Your guess: {quantity(guess, unit)}."
+    if revealed:
+        said += f" Measured: {quantity(answer, unit)}. {difference(guess, answer, unit)}"
+        low, high = min(low, answer), max(high, answer)
+    span = high - low or 1
+    chart = Chart((low, high), (0, 3), height=120, left=90, alt=said).y_ticks([1.5, 0.5], ["your guess", "measured"])
+    chart.ticks(ticks := np.linspace(low, high, 5), [f"{tick:.3g}" for tick in ticks])
+    foot = min(max(0.0, low), high)  # bars grow from 0 where 0 is in view
+    chart.line([foot, guess], [1.5, 1.5], "#666", width=3, dash="4 3").diamonds([guess], [1.5], "#444")
+    if revealed:
+        chart.line([foot, answer], [0.5, 0.5], MEASURED, width=14)
+    else:
+        chart.text(low + 0.01 * span, 0.5, "press Reveal", dy=4)
+    return chart.text(low, 2.6, said)
+
+
+def quantity(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}".strip()
+
+
+def difference(guess: float, answer: float, unit: str) -> str:
+    distance = quantity(abs(guess - answer), "points" if unit == "%" else unit)
+    if quantity(guess, unit) == quantity(answer, unit):
+        return "You were right."
+    return f"Your guess was {distance} too {'high' if guess > answer else 'low'}."
+
+
+def choice(guess: str, answer: str, choices: Sequence[str], revealed: bool, measured: str) -> Chart:
+    """The choices, the guessed one with a diamond and, once it is revealed, the right one with a bar."""
+    said = f"Your guess: {guess}."
+    if revealed:
+        said += f" {'That is right' if guess == answer else f'It is: {answer}'}. {measured}"
+    rows = len(choices)
+    chart = Chart((0, 1), (0, rows + 1), height=24 * (rows + 1) + 16, left=20, axis=False, alt=said.strip())
+    for row, name in zip(range(rows, 0, -1), choices, strict=True):
+        if revealed and name == answer:
+            chart.text(0, row - 0.5, "✓", colour=MEASURED, dy=4)
+        if name == guess:
+            chart.diamonds([0.03], [row - 0.5], "#444")
+        chart.text(0.055, row - 0.5, name + (" (measured)" if revealed and name == answer else ""), dy=4)
+    return chart.text(0, rows + 0.4, said.strip())
+
+
+def attack_step(
+    networks: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    clean: np.ndarray,
+    eps: float,
+    step: int,
+    classes: Sequence[str],
+    label: int,
+) -> Panels:
+    """One image after some steps of an attack: a row a network with the image, the change and the class probabilities.
+
+    networks: name → (attacked image [C,H,W] in [0,1], probabilities [classes]).  clean: the image itself, like the attacked one.
+    """
+    rows, said = [], []
+    for name, (image, probabilities) in networks.items():
+        read = int(np.argmax(probabilities))
+        verdict = f"{classes[read]} ({probabilities[read]:.0%}), {'right' if read == label else 'wrong'}"
+        said.append(f"{name} reads {verdict}")
+        change = (image - clean).mean(0) / eps if eps > 0 else np.zeros_like(clean[0])
+        colours = matplotlib.colormaps["PuOr"](0.5 + 0.5 * change, bytes=True)[..., :3]
+        square = {"width": 190, "height": 206, "left": 14, "axis": False}
+        pixels = np.round(255 * image.transpose(1, 2, 0)).astype(np.uint8)
+        chart = Chart((-0.6, len(classes) - 0.4), (0, 1.1), width=330, height=206, title=f"{name} reads {verdict}")
+        chart.y_ticks([0, 0.5, 1], ["0", "½", "1"]).ticks(range(len(classes)), short(classes))
+        others = [i for i in range(len(classes)) if i != label]
+        chart.bars(others, probabilities[others], COLOURS["under"], filled=False)
+        chart.bars([label], probabilities[[label]], COLOURS["well"])
+        chart.text(label, probabilities[label], "true", dy=-4, anchor="middle")
+        rows.append(
+            [
+                Chart((0, 1), (0, 1), title=f"{name}: image", **square).image(
+                    pixels if len(image) > 1 else pixels[..., 0]
+                ),
+                Chart((0, 1), (0, 1), title=f"change, ±{eps:g} in full colour", **square).image(colours),
+                chart,
+            ]
+        )
+    key = Chart((0, 1), (0, 1), width=710, height=28, left=14, axis=False)
+    key.text(0, 0.5, "change: brown is darker, violet is lighter, white is none; bars: filled is the true class", dy=4)
+    return Panels([*rows, [key]], f"ε = {eps:g}, after {step} steps: {'; '.join(said)}.")
+
+
+def short(classes: Sequence[str]) -> list[str]:
+    return [name[:4] for name in classes]
+
+
+def imbalance(form: str, K: float, n_max: int, beta: float = 0.9999, classes: int = 10) -> Panels:
+    """Images a class and class-balanced weights of Step-K or Exp-K (`form`), from n_max images a class.  DataError if one gets none."""
+    counts = data.class_counts(f"{form}-{K:.4g}", [n_max] * classes)
+    w = weights.class_balanced(counts, beta)
+    under = data.under_represented(counts)
+    charts = []
+    for title, values, top, form_of in (
+        (f"training images, {sum(counts)} in all", counts, n_max, "{:.0f}"),
+        (f"class-balanced weights, β = {beta:g}, sum {w.sum():.3g}", w, max(2.0, w.max()), "{:.2f}"),
+    ):
+        chart = Chart((-0.6, classes - 0.4), (0, 1.12 * top), width=390, height=250, title=title, x_label="class")
+        chart.ticks(range(classes)).y_ticks([0, top], ["0", f"{top:.0f}"])
+        for group, own in (("well", ~under), ("under", under)):
+            where = np.flatnonzero(own)
+            chart.bars(where, np.asarray(values)[where], COLOURS[group], filled=group == "well")
+        for position, value in enumerate(values):
+            chart.text(position, value, form_of.format(value), dy=-4, anchor="middle")
+        charts.append(chart)
+    key = Chart((0, 1), (0, 1), width=780, height=28, left=34, axis=False)
+    key.text(0, 0.5, "filled: well-represented", colour=COLOURS["well"], dy=4)
+    key.text(0.25, 0.5, "dashed: under-represented", colour=COLOURS["under"], dy=4)
+    said = f"{form}-{K:.4g} from {n_max} images a class: {', '.join(map(str, counts))} images; "
+    said += f"the rarest class weighs {w.max() / w.min():.3g} times the most frequent"
+    return Panels([charts, [key.text(0.55, 0.5, f"largest : smallest weight = {w.max() / w.min():.3g}", dy=4)]], said)
+
+
+Curves = dict[tuple[str, str], pd.DataFrame]
+
+
+def ratio_curves(metrics: pd.DataFrame) -> Curves:
+    """(panel, group) → mean, min and max accuracy over seeds, a row a weight ratio.
+
+    metrics: `runs.frame(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair of classes.
+    """
+    found = {}
+    for adversarial, kind, name in PANELS:
+        rows = metrics[(metrics["adversarial"] == adversarial) & (metrics["attack"].map(robust_name) == kind)]
+        for group in COLOURS:
+            own = rows[rows["group"] == group]
+            found[name, group] = own.groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
+    return found
+
+
+def weight_ratio(curves: Curves, yours: Curves, ratio: float) -> Panels:
+    """The measured curves of accuracy against the weight ratio, the points trained by the reader, and the ratio now chosen."""
+    charts, said = [], []
+    reach = max(table.index.max() for table in curves.values())
+    width = np.log10(max(reach, 2))
+    for _, _, name in PANELS:
+        title = name.replace("\n", " ")
+        chart = Chart((-0.08, width + 0.12), (-3, 112), width=300, title=title, x_label="weight ratio, under : well")
+        chart.y_ticks([0, 50, 100], ["0", "50", "100"])
+        marks = [tick for tick in (1, 2, 5, 10, 25, 50, 100, 200) if tick <= reach]
+        chart.ticks(np.log10(marks), [str(tick) for tick in marks])
+        chart.line([np.log10(ratio)] * 2, [-3, 112], "#444", dash="2 3", width=1)
+        for group, colour in COLOURS.items():
+            table = curves[name, group]
+            x = np.log10(table.index.to_numpy(dtype=float))
+            chart.area(x, table["max"], colour, low=table["min"], opacity=0.16).line(x, table["mean"], colour)
+            chart.points(x, table["mean"], colour, triangle=group == "under")
+        for group, colour in COLOURS.items():
+            mine = yours.get((name, group), pd.DataFrame({"mean": []}))
+            x = np.log10(mine.index.to_numpy(dtype=float))
+            chart.diamonds(x, mine["mean"], colour).points(x, mine["mean"], colour, triangle=group == "under")
+            for place, own, accuracy in zip(x, mine.index, mine["mean"], strict=True):
+                chart.text(place, accuracy, f"{accuracy:.0f}", colour=colour, dx=12, dy=-6)
+                said.append(f"{title}, {group}, ratio {own:.3g}: {accuracy:.0f} %")
+        charts.append(chart)
+    key = Chart((0, 1), (0, 1), width=900, height=28, left=34, axis=False)
+    key.points([0.01], [0.5], COLOURS["well"]).text(0.025, 0.5, "well-represented", colour=COLOURS["well"], dy=4)
+    key.points([0.2], [0.5], COLOURS["under"], triangle=True)
+    key.text(0.215, 0.5, "under-represented", colour=COLOURS["under"], dy=4)
+    key.diamonds([0.41], [0.5], "#444").text(0.43, 0.5, "yours", dy=4).text(
+        0.53, 0.5, f"ratio now: {ratio:.3g} : 1", dy=4
+    )
+    alt = (
+        f"Accuracy against the weight ratio, {ratio:.3g} : 1 chosen. Yours: {'; '.join(said) or 'nothing trained yet'}."
+    )
+    return Panels([charts, [key]], alt)
