@@ -1,6 +1,7 @@
 # make course   run the whole course headless (MODE=quick for a short one)
 # make lab      read and run it in JupyterLab
 # make test     everything that must hold before a change is merged
+# make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
 # make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
@@ -9,7 +10,7 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test outputs results clean
+.PHONY: course lab test test-browser outputs results clean
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -23,6 +24,9 @@ test: .venv/tested
 	$(PY) -m pytest
 	$(PY) ci/lint_notebooks.py
 	$(PY) ci/run_notebooks.py --mode quick
+
+test-browser: .venv/tested
+	$(PY) -m pytest -rsx ci/browser
 
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
