@@ -275,7 +275,9 @@ def check_paired_error(answer: Callable) -> None:
     expected = difference.std(ddof=1) / 2
     unpaired = np.sqrt((default.var(ddof=1) + changed.var(ddof=1)) / 4)
     need(abs(got - unpaired) > 1e-6, "this treats the two as unpaired: take the difference of each seed first")
-    need(abs(got - difference.std(ddof=1)) > 1e-6, "this is the standard deviation: divide by √n for the error of a mean")
+    need(
+        abs(got - difference.std(ddof=1)) > 1e-6, "this is the standard deviation: divide by √n for the error of a mean"
+    )
     need(abs(got - difference.std() / 2) > 1e-6, "four values leave three degrees of freedom: ddof=1")
     need(abs(got - expected) < 1e-6, f"it should be {expected:.4f}, not {got:.4f}")
 
@@ -287,5 +289,10 @@ def check_weight_ratio(answer: Callable) -> None:
         rare, frequent = weights.class_balanced([under, well], beta)
         expected, got = rare / frequent, float(answer(well, under, beta))
         need(abs(got - 1 / expected) > 1e-6, "this is the inverse: the rare class has the larger weight")
-        need(abs(got - well / under) > 1e-6, f"this is the ratio of the counts, {well / under:g}; take effective numbers")
-        need(abs(got - expected) < 1e-4 * expected, f"for {well} and {under} images it should be {expected:.2f}, not {got:.2f}")
+        need(
+            abs(got - well / under) > 1e-6, f"this is the ratio of the counts, {well / under:g}; take effective numbers"
+        )
+        need(
+            abs(got - expected) < 1e-4 * expected,
+            f"for {well} and {under} images it should be {expected:.2f}, not {got:.2f}",
+        )

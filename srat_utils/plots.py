@@ -383,7 +383,9 @@ def ranks(places: pd.DataFrame, title: str = "") -> Picture:
     return figure, f"Ranks of methods, {title}. Mean ranks: {said}."
 
 
-def setting_curves(summaries: pd.DataFrame, setting: str, mark: float, title: str, names: Mapping | None = None) -> Picture:
+def setting_curves(
+    summaries: pd.DataFrame, setting: str, mark: float, title: str, names: Mapping | None = None
+) -> Picture:
     """Accuracy against a setting, a panel a method, overall and under-represented, clean and robust; one value marked.
 
     summaries: `runs.frame(…, "method", setting, "seed")`; lines are means over seeds, bands from lowest to highest.
@@ -400,7 +402,9 @@ def setting_curves(summaries: pd.DataFrame, setting: str, mark: float, title: st
                 rows = summaries[(summaries["method"] == method) & (summaries["attack"].map(robust_name) == kind)]
                 table = rows.groupby(setting)[classes].agg(["mean", "min", "max"])
                 x = [place[value] for value in table.index]
-                axis.plot(x, table["mean"], style, color=colour, marker=marker, markersize=4, label=f"{classes}, {kind}")
+                axis.plot(
+                    x, table["mean"], style, color=colour, marker=marker, markersize=4, label=f"{classes}, {kind}"
+                )
                 axis.fill_between(x, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0)
                 mean = table["mean"][mark]
                 axis.annotate(f"{mean:.0f}", (place[mark], mean), xytext=(4, 5), textcoords="offset points", fontsize=9)
@@ -422,7 +426,9 @@ def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:
     """
     switches = list(dict.fromkeys(differences["switch"]))
     measures = list(dict.fromkeys(differences["measure"]))
-    figure, axes = grid(1, len(measures), 4.2 + 2.3 * len(measures), 1.1 + 0.34 * len(switches), sharey=True, sharex=True)
+    figure, axes = grid(
+        1, len(measures), 4.2 + 2.3 * len(measures), 1.1 + 0.34 * len(switches), sharey=True, sharex=True
+    )
     for axis, measure in zip(axes.flat, measures, strict=True):
         colour, hatch = (UNDER if "rare" in measure else WELL), ("///" if "robust" in measure else "")
         for height, switch in enumerate(switches[::-1]):

@@ -1,6 +1,6 @@
 """The two large studies as lists of configs: what notebooks 06 and 07 show and `make results` computes.
 
-    python -m srat_utils.studies    trains on the digits what results/ is made of, and writes it there
+python -m srat_utils.studies    trains on the digits what results/ is made of, and writes it there
 """
 
 from __future__ import annotations

@@ -77,7 +77,12 @@ def test_each_committed_row_names_its_config_and_its_origin():
     for metrics, facts in STORED:
         assert results.config_of(facts).fingerprint == facts["fingerprint"]
         assert metrics["accuracy"].between(0, 100).all() and len(metrics) == 20
-        assert facts["hardware"] and facts["versions"]["torch"] and facts["seconds"] > 0 and len(facts["subset_fingerprint"]) > 5
+        assert (
+            facts["hardware"]
+            and facts["versions"]["torch"]
+            and facts["seconds"] > 0
+            and len(facts["subset_fingerprint"]) > 5
+        )
 
 
 def test_every_run_of_the_digits_studies_is_stored():

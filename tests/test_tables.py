@@ -32,7 +32,9 @@ def test_each_cell_holds_its_own_runs(statistic, reference):
     ]
     for K, accuracy, classes in table:
         for method in METHODS:
-            rows = SUMMARIES.query("imbalance == @imbalance and method == @method", local_dict={"imbalance": f"step-{K}", "method": method})
+            rows = SUMMARIES.query(
+                "imbalance == @imbalance and method == @method", local_dict={"imbalance": f"step-{K}", "method": method}
+            )
             values = rows[(rows["attack"] == "clean") == (accuracy == "Standard")][classes.lower()]
             assert table.loc[method, (K, accuracy, classes)] == pytest.approx(reference(values))
 
@@ -40,7 +42,10 @@ def test_each_cell_holds_its_own_runs(statistic, reference):
 def test_the_layout_is_that_of_the_papers_tables():
     ours, theirs = tables.in_layout(SUMMARIES, "step"), paper.table(1)
     assert ours.index.tolist() == theirs.index.tolist()
-    assert ours.columns.names == theirs.columns.names and ours.columns.droplevel(0).tolist() == theirs.columns.droplevel(0).tolist()
+    assert (
+        ours.columns.names == theirs.columns.names
+        and ours.columns.droplevel(0).tolist() == theirs.columns.droplevel(0).tolist()
+    )
 
 
 def test_in_the_papers_table_the_papers_bold_and_underlined_numbers_are_marked():
@@ -80,7 +85,13 @@ def test_spread_and_collapse_are_shown_and_one_seed_has_no_spread():
 
 METRICS = pd.DataFrame(
     [
-        {"method": method, "class": str(c), "group": "under" if c > 4 else "well", "attack": attack, "accuracy": 10.0 * c}
+        {
+            "method": method,
+            "class": str(c),
+            "group": "under" if c > 4 else "well",
+            "attack": attack,
+            "accuracy": 10.0 * c,
+        }
         for method in ("CE", "SRAT-CE")
         for attack in ("clean", "pgd-20")
         for c in range(10)
@@ -112,7 +123,9 @@ def test_setting_curves_mark_a_value_that_was_run():
 
 
 def test_paired_differences_show_each_seed_and_the_mean():
-    rows = pd.DataFrame({"switch": ["s"] * 3, "measure": ["clean"] * 3, "seed": range(3), "difference": [1.0, 2.0, 6.0]})
+    rows = pd.DataFrame(
+        {"switch": ["s"] * 3, "measure": ["clean"] * 3, "seed": range(3), "difference": [1.0, 2.0, 6.0]}
+    )
     figure, alt = plots.paired_differences(rows, "digits")
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 2.0, 6.0]
     assert "s, clean: +3.0" in alt
