@@ -268,7 +268,7 @@ def sweep(
 
     def show_running() -> None:
         names = ", ".join(name.rpartition("-")[0] for name in running)
-        bar.set_postfix_str(f"running: {names}" if names else "", refresh=not bar.n)
+        bar.set_postfix_str(f"running: {names}" if names else "")
 
     def tasks() -> Iterator:
         for name, config in missing.items():  # joblib takes a task when a process is free for it
