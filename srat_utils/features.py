@@ -19,6 +19,7 @@ from .attacks import Attack, frozen, pgd
 from .data import ImageDataset
 from .evaluation import BATCH
 from .models import Classifier
+from .runs import Run
 
 
 def penultimate(model: Classifier, dataset: ImageDataset, attack: Attack | None = None, *, seed: int = 0) -> np.ndarray:
@@ -87,6 +88,23 @@ def aligned_embeddings(
         points = pca(z) if method == "PCA" else tsne(z, seed=seed, start=before)
         before = embedded[value] = points if before is None else aligned(points, before)
     return embedded
+
+
+def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[Hashable, dict[str, float]]]:
+    """What becomes of the features as a setting changes, for runs on one training set: value → run, in a slider's order.
+
+    Returns (value, "t-SNE" or "PCA") → attacked training images in the plane, [N,2], as `aligned_embeddings` does it,
+    and value → `separability` of attacked test images, where every class has as many.
+    """
+    z = {value: penultimate(run.model, run.data.train, run.config.training_attack) for value, run in runs.items()}
+    points = {
+        (value, method): shown for method in ("t-SNE", "PCA") for value, shown in aligned_embeddings(z, method).items()
+    }
+    measured = {}
+    for value, run in runs.items():
+        unseen = penultimate(run.model, run.data.test, run.config.evaluation_attack)
+        measured[value] = separability(unseen, run.data.test.labels)
+    return points, measured
 
 
 def variance_ratio(features: np.ndarray, labels: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What the sliders of notebooks 00, 01 and 02 and the prediction cards draw; those of notebook 04 are in theory_panels."""
+"""What the sliders of the course and the prediction cards draw; those of notebook 04 are in theory_panels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from . import data, weights
-from .plots import COLOURS, PANELS, robust_name
+from .plots import COLOURS, PANELS, class_colours, robust_name
 from .svg import Chart, Panels
 
 MEASURED = "#006B4F"
@@ -156,7 +156,7 @@ def weight_ratio(curves: Curves, yours: Curves, ratio: float) -> Panels:
     for _, _, name in PANELS:
         title = name.replace("\n", " ")
         chart = Chart((-0.08, width + 0.12), (-3, 112), width=300, title=title, x_label="weight ratio, under : well")
-        chart.y_ticks([0, 50, 100], ["0", "50", "100"])
+        chart.y_ticks([0, 50, 100])
         marks = [tick for tick in (1, 2, 5, 10, 25, 50, 100, 200) if tick <= reach]
         chart.ticks(np.log10(marks), [str(tick) for tick in marks])
         chart.line([np.log10(ratio)] * 2, [-3, 112], "#444", dash="2 3", width=1)
@@ -184,3 +184,73 @@ def weight_ratio(curves: Curves, yours: Curves, ratio: float) -> Panels:
         f"Accuracy against the weight ratio, {ratio:.3g} : 1 chosen. Yours: {'; '.join(said) or 'nothing trained yet'}."
     )
     return Panels([charts, [key]], alt)
+
+
+def separation(
+    accuracies: pd.DataFrame,
+    separability: Mapping[float, Mapping[str, float]],
+    value: float,
+    points: np.ndarray,
+    dataset: data.ImageDataset,
+    projection: str,
+) -> Panels:
+    """One λ of a sweep (Figures 4 and 6): group accuracies along λ, the features in the plane, accuracy per class, two meters.
+
+    accuracies: `runs.frame(…, "separation_weight", "seed", per_class=True)`, means over seeds.  separability: λ → numbers of
+    `features.separability`.  points: the training images of `dataset` in the plane [N,2], centred and scaled alike for all λ.
+    """
+    clean = accuracies["attack"] == "clean"
+    parts = {"clean": accuracies[clean], "robust": accuracies[~clean]}
+    lambdas = sorted(separability)
+    place = lambdas.index(value)
+    curves = Chart(
+        (-0.3, len(lambdas) - 0.5), (-3, 112), width=300, height=280, title=f"accuracy, λ = {value:g}", x_label="λ"
+    )
+    curves.ticks(range(len(lambdas)), [f"{number:g}" for number in lambdas]).y_ticks([0, 50, 100])
+    curves.line([place] * 2, [-3, 112], "#444", dash="2 3", width=1)
+    said = []
+    for group, colour in COLOURS.items():
+        for kind, rows in parts.items():
+            table = rows[rows["group"] == group].groupby("separation_weight")["accuracy"].mean().loc[lambdas]
+            curves.line(range(len(lambdas)), table, colour, dash="" if kind == "clean" else "5 3")
+            curves.points(range(len(lambdas)), table, colour, triangle=group == "under")
+            curves.text(place, table[value], f"{table[value]:.0f}", colour=colour, dx=6, dy=-6)
+            said.append(f"{group} {kind} {table[value]:.0f} %")
+
+    under, colours = np.asarray(data.under_represented(dataset.counts)), class_colours(dataset.classes)
+    reach = 2.2 * points.std(0).max()
+    (left, low), (right, high) = points.mean(0) - reach, points.mean(0) + reach
+    shown = np.clip(points, (left, low), (right, high))
+    title = f"{projection}, attacked training images"
+    plane = Chart((left, right), (low, high), width=300, height=280, left=14, title=title, axis=False)
+    for index in sorted(range(len(under)), key=lambda i: bool(under[i])):
+        own = shown[dataset.labels == index]
+        plane.points(*own.T, colours[index], triangle=under[index])
+    for index, name in enumerate(dataset.classes):
+        plane.text(*np.median(shown[dataset.labels == index], 0), name, anchor="middle", dy=-7)
+
+    bars = Chart((-0.6, len(under) - 0.4), (0, 112), width=300, height=280, title="accuracy per class", x_label="class")
+    bars.ticks(range(len(under)), short(dataset.classes)).y_ticks([0, 50, 100])
+    for kind, rows in parts.items():
+        table = rows[rows["separation_weight"] == value].groupby("class", sort=False)["accuracy"].mean()
+        for group, colour in COLOURS.items():
+            where = np.flatnonzero(under == (group == "under"))
+            bars.bars(where, table.to_numpy()[where], colour, filled=kind == "robust")
+
+    meters, height = [], 60
+    for name, label, top in (
+        ("probe_accuracy", "linear probe", 100.0),
+        ("variance_ratio", "variance ratio", max(each["variance_ratio"] for each in separability.values())),
+    ):
+        now = separability[value][name]
+        meter = Chart(
+            (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
+        )
+        meter.line([0, now], [0.3, 0.3], MEASURED, width=12).ticks([0, top], ["0", f"{top:.2g}"])
+        meters.append(meter)
+        said.append(f"{label} {now:.3g}")
+    key = Chart((0, 1), (0, 1), width=900, height=24, left=34, axis=False)
+    key.text(0, 0.5, "circles, blue: well-represented", colour=COLOURS["well"], dy=4)
+    key.text(0.24, 0.5, "triangles, orange: under-represented", colour=COLOURS["under"], dy=4)
+    key.text(0.52, 0.5, "clean: solid lines, dashed bars; robust: dashed lines, filled bars", dy=4)
+    return Panels([[curves, plane, bars], meters, [key]], f"At λ = {value:g}, {projection}: {', '.join(said)}.")

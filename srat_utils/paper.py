@@ -10,6 +10,14 @@ TABLES = Path(__file__).with_name("paper_tables.csv")
 TITLES = {1: "CIFAR-10, Step", 2: "CIFAR-10, Exp", 3: "SVHN, Step", 4: "SVHN, Exp"}
 METRICS = ("standard_overall", "standard_under", "robust_overall", "robust_under")
 
+# What section 2.2 says of Figure 2, adversarial training on cat (well) and horse (under): (accuracy, group) → at ratios 1 and 150.
+FIGURE_2 = {
+    ("clean", "well"): {1: 100, 150: 60},
+    ("clean", "under"): {1: 0, 150: 60},
+    ("robust", "well"): {1: 100, 150: 50},
+    ("robust", "under"): {1: 0, 150: 50},
+}
+
 
 def tables() -> pd.DataFrame:
     """The 88 rows of Tables 1–4: table, dataset, imbalance, method, standard_/robust_ × overall/under, in percent."""

@@ -130,11 +130,14 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
     return figure, f"Accuracy per class, {title}. Group means (lines): {'; '.join(said)}."
 
 
-def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = None) -> Picture:
+def weight_ratio(
+    metrics: pd.DataFrame, title: str = "", mark: float | None = None, reported: Mapping | None = None
+) -> Picture:
     """Accuracy of both classes against the weight ratio, in three panels (Figures 2, 10, 11, 12).
 
     metrics: `runs.frame(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
     bands reach from the lowest to the highest seed.  mark: a ratio to point out.
+    reported: (accuracy, group) → {ratio: percent} of adversarial training as published, drawn as hollow marks.
     """
     figure, axes = grid(1, 3, 10, 3.3, sharey=True)
     said = []
@@ -144,6 +147,11 @@ def weight_ratio(metrics: pd.DataFrame, title: str = "", mark: float | None = No
             table = rows[rows["group"] == group].groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
             axis.plot(table.index, table["mean"], color=COLOURS[group], marker=MARKERS[group], markersize=5)
             axis.fill_between(table.index, table["min"], table["max"], color=COLOURS[group], alpha=0.18, linewidth=0)
+            published = (reported or {}).get((kind, group), {}) if adversarial else {}
+            axis.plot(
+                list(published), list(published.values()), linestyle="", marker=MARKERS[group], markersize=9,
+                markerfacecolor="white", markeredgecolor=COLOURS[group], markeredgewidth=1.8, zorder=3,
+            )  # fmt: skip
             if mark is not None:
                 value = table["mean"][mark]
                 axis.plot(
@@ -263,78 +271,6 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
     return (
         figure,
         f"Learning rate falls from {max(learning_rates):g} to {min(learning_rates):g}; weights end at {last[0]:.2f} and {last[-1]:.2f}.",
-    )
-
-
-def attack_strip(
-    images: Mapping[str, np.ndarray], perturbation: np.ndarray, probabilities: Mapping[str, np.ndarray], classes
-) -> Picture:
-    """An image before and after an attack, the perturbation between them, and the class probabilities of each.
-
-    images: title → [H,W] or [H,W,3] in [0,1]; perturbation: the same shape, any sign; probabilities: title → [C].
-    """
-    figure, axes = grid(1, 4, 11, 2.9, width_ratios=[1, 1, 1, 1.5])
-    (first, second), limit = images.items(), max(abs(perturbation).max(), 1e-9)
-    for axis, (title, image) in zip(axes[0, [0, 2]], (first, second), strict=True):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-        axis.set(title=title, xticks=[], yticks=[])
-    centred = perturbation if perturbation.ndim == 2 else perturbation.mean(-1)
-    mesh = axes[0, 1].imshow(centred, cmap="PuOr", vmin=-limit, vmax=limit)
-    axes[0, 1].set(title="perturbation", xticks=[], yticks=[])
-    figure.colorbar(mesh, ax=axes[0, 1], shrink=0.75)
-    for offset, (title, values), hatch, colour in zip(
-        (-0.2, 0.2), probabilities.items(), ("", "///"), (WELL, UNDER), strict=True
-    ):
-        axes[0, 3].bar(
-            np.arange(len(classes)) + offset, values, 0.4, label=title, hatch=hatch, edgecolor="white", color=colour
-        )
-    axes[0, 3].set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-    tidy(axes[0, 3], title="class probabilities", x="class")
-    axes[0, 3].legend(frameon=False, fontsize=8)
-    said = "; ".join(
-        f"{t}: {classes[int(np.argmax(p))]} with probability {np.max(p):.2f}" for t, p in probabilities.items()
-    )
-    return figure, f"An image, a perturbation of at most {limit:.2f} a pixel, and their sum. Predictions: {said}."
-
-
-def sweep_and_embedding(
-    summaries: pd.DataFrame,
-    value: float,
-    points: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    under: Sequence[bool],
-) -> Picture:
-    """Group accuracy against λ with one value marked, beside the embedding of the run at that value (Figures 6 and 4).
-
-    summaries: `runs.frame(…, "separation_weight", "seed")`; lines are means over seeds, bands from lowest to highest.
-    """
-    figure, axes = grid(1, 2, 10, 3.9, width_ratios=[1.25, 1])
-    axis, said = axes[0, 0], []
-    places = {number: position for position, number in enumerate(sorted(summaries["separation_weight"].unique()))}
-    for group in COLOURS:
-        for kind, style in (("clean", "-"), ("robust", "--")):
-            rows = summaries[summaries["attack"].map(robust_name) == kind]
-            table = rows.groupby("separation_weight")[group].agg(["mean", "min", "max"])
-            x = [places[number] for number in table.index]
-            axis.plot(x, table["mean"], style, color=COLOURS[group], marker=MARKERS[group], label=f"{group}, {kind}")
-            axis.fill_between(x, table["min"], table["max"], color=COLOURS[group], alpha=0.15, linewidth=0)
-            mean = table["mean"][value]
-            axis.plot(
-                places[value], mean, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group]
-            )
-            axis.annotate(f"{mean:.0f}", (places[value], mean), xytext=(9, 6), textcoords="offset points", fontsize=9)
-            said.append(f"{group} {kind} {mean:.0f} %")
-    axis.set_xticks(list(places.values()), [f"{number:g}" for number in places])
-    tidy(axis, title=f"accuracy, λ = {value:g}", x="λ (values that were run)", y="accuracy (%)")
-    axis.set_ylim(-3, 116)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    scatter(axes[0, 1], points, labels, classes, under)
-    axes[0, 1].set_title(f"t-SNE, attacked training images, λ = {value:g}")
-    class_legend(figure, classes, under)
-    return (
-        figure,
-        f"At λ = {value:g}: {', '.join(said)}. Beside it the t-SNE of the attacked training images of seed 0.",
     )
 
 

@@ -48,8 +48,8 @@ class Chart:
             self.text(value, self.y[0], name, dy=14, anchor="middle")
         return self
 
-    def y_ticks(self, values, names) -> Chart:
-        for value, name in zip(values, names, strict=True):
+    def y_ticks(self, values, names=None) -> Chart:
+        for value, name in zip(values, names or [f"{value:g}" for value in values], strict=True):
             self.text(self.x[0], value, name, dx=-4, dy=4, anchor="end")
         return self
 

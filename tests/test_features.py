@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from srat_utils import load_dataset
+from srat_utils import Config, load_dataset, train
 from srat_utils.attacks import Attack
-from srat_utils.features import aligned, aligned_embeddings, penultimate, separability, tsne, variance_ratio
+from srat_utils.features import aligned, aligned_embeddings, along, penultimate, separability, tsne, variance_ratio
 from srat_utils.models import build
 
 
@@ -129,6 +129,17 @@ def test_aligned_embeddings_say_what_they_cannot_do():
     with pytest.raises(ValueError, match="4 points cannot be aligned to 5"):
         aligned(np.zeros((4, 2)), np.zeros((5, 2)))
     assert aligned_embeddings({}) == {}
+
+
+def test_along_a_setting_each_run_is_embedded_and_measured(tmp_path):
+    start = Config(imbalance="step-5", method="CE", epochs=1, max_per_class=15, adversarial=False)
+    runs = {seed: train(start.replace(learning_rate=seed), store=tmp_path, progress=False) for seed in (0.1, 0.2)}
+    points, measured = along(runs)
+    assert list(points) == [(0.1, "t-SNE"), (0.2, "t-SNE"), (0.1, "PCA"), (0.2, "PCA")]
+    assert {shown.shape for shown in points.values()} == {(len(runs[0.1].data.train), 2)}
+    run = runs[0.2]
+    unseen = penultimate(run.model, run.data.test, run.config.evaluation_attack)
+    assert measured[0.2] == separability(unseen, run.data.test.labels) != measured[0.1]
 
 
 def test_separability_orders_mixed_near_and_far_blobs():
