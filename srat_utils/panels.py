@@ -78,7 +78,7 @@ def attack_step(
         verdict = f"{classes[read]} ({probabilities[read]:.0%}), {'right' if read == label else 'wrong'}"
         said.append(f"{name} reads {verdict}")
         change = (image - clean).mean(0) / eps if eps > 0 else np.zeros_like(clean[0])
-        colours = matplotlib.colormaps["PuOr"](0.5 + 0.5 * change, bytes=True)[..., :3]
+        colours = matplotlib.colormaps["cividis"](0.5 + 0.5 * change, bytes=True)[..., :3]
         square = {"width": 190, "height": 206, "left": 14, "axis": False}
         pixels = np.round(255 * image.transpose(1, 2, 0)).astype(np.uint8)
         chart = Chart((-0.6, len(classes) - 0.4), (0, 1.1), width=330, height=206, title=f"{name} reads {verdict}")
@@ -97,7 +97,7 @@ def attack_step(
             ]
         )
     key = Chart((0, 1), (0, 1), width=710, height=28, left=14, axis=False)
-    key.text(0, 0.5, "change: brown is darker, violet is lighter, white is none; bars: filled is the true class", dy=4)
+    key.text(0, 0.5, "change: dark blue is darker, yellow is lighter, grey is none; bars: filled is the true class", dy=4)
     return Panels([*rows, [key]], f"ε = {eps:g}, after {step} steps: {'; '.join(said)}.")
 
 
