@@ -97,7 +97,9 @@ def attack_step(
             ]
         )
     key = Chart((0, 1), (0, 1), width=710, height=28, left=14, axis=False)
-    key.text(0, 0.5, "change: dark blue is darker, yellow is lighter, grey is none; bars: filled is the true class", dy=4)
+    key.text(
+        0, 0.5, "change: dark blue is darker, yellow is lighter, grey is none; bars: filled is the true class", dy=4
+    )
     return Panels([*rows, [key]], f"ε = {eps:g}, after {step} steps: {'; '.join(said)}.")
 
 
@@ -246,7 +248,7 @@ def separation(
         meter = Chart(
             (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
         )
-        meter.line([0, now], [0.3, 0.3], MEASURED, width=12).ticks([0, top], ["0", f"{top:.2g}"])
+        meter.line([0, now], [0.3, 0.3], MEASURED, width=12).ticks([0, top], ["0", f"{top:.3g}"])
         meters.append(meter)
         said.append(f"{label} {now:.3g}")
     key = Chart((0, 1), (0, 1), width=900, height=24, left=34, axis=False)

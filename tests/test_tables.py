@@ -128,4 +128,4 @@ def test_paired_differences_show_each_seed_and_the_mean():
     )
     figure, alt = plots.paired_differences(rows, "digits")
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 2.0, 6.0]
-    assert "s, clean: +3.0" in alt
+    assert "clean: s: +3.0." in alt
