@@ -44,10 +44,10 @@ clean:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo 'This Python cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)'; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install --upgrade pip
-	$(PY) -m pip install -e .
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -e .
 	@touch $@
 
 .venv/tested: .venv/installed ci/requirements.txt
-	$(PY) -m pip install -r ci/requirements.txt
+	$(PY) -m pip install --quiet -r ci/requirements.txt
 	@touch $@

@@ -49,6 +49,27 @@ def test_shows_its_pictures_without_being_run(reader, request, path, trusted):
         assert not page.errors
 
 
+def test_a_point_is_trained_on_the_spot(reader):
+    path = next(path for path in lab.COURSE if path.name.startswith("02"))
+    with reader.open(reader.copy(path, f"train/{path.name}", mode="quick")) as page:
+        assert not execution_findings(lab.run_all(page))
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_text("Done: 2 run(s)").wait_for()
+        assert page.locator("svg[aria-label*='Yours: natural training']").count() == 1
+        assert not page.errors
+
+
+def test_a_card_reveals_its_answer(reader):
+    with reader.open(reader.copy(lab.COURSE[0], f"card/{lab.COURSE[0].name}", mode="quick")) as page:
+        lab.run_all(page)
+        revealed = page.locator("svg[aria-label*='Measured:']")
+        assert revealed.count() == 0
+        page.get_by_role("button", name="Reveal").first.click()
+        revealed.wait_for()
+        page.get_by_role("button", name="Hide the answer").click()
+        revealed.wait_for(state="detached")
+
+
 def test_sliders_answer_at_once(reader, capsys):
     table = latency.measure(reader)
     with capsys.disabled():
