@@ -65,7 +65,10 @@ CHOICES = {
     "reduction": ("weighted", "mean"),
     "lonely_anchors": ("zero", "drop"),
     "ldam_scale_in": ("model", "loss"),
+    "precision": ("float32", "bf16"),
 }
+# Fields younger than the first stored results: at their defaults they leave a fingerprint as it was.
+ADDED_LATER = ("precision", "compile")
 AT_LEAST_ZERO = (
     "seed",
     "separation_weight", "eps", "step", "attack_steps", "evaluation_steps", "eps_warmup_epochs", "warmup_epochs", "momentum",
@@ -131,6 +134,9 @@ class Config:
     max_margin: float = 0.5  # LDAM's largest margin
     ldam_scale: float = 30.0  # s of LDAM's cosine head
     ldam_scale_in: str = "model"  # "loss": logits are bare cosines, as in LDAM-DRW, and the attacks see them so
+
+    precision: str = "float32"  # "bf16": the body in bfloat16 during training; head, losses and updates stay in float32
+    compile: bool = False  # torch.compile the body: faster epochs on a GPU, after a minute or more of preparation
 
     device: str = "auto"  # not part of the fingerprint: "auto", "cpu", "cuda", …
     threads: int | None = None  # CPU threads; None: 1 for small-cnn, else torch's own number
@@ -209,6 +215,9 @@ class Config:
     def fingerprint(self) -> str:
         """Ten hex digits of a hash over everything the result depends on, your own images' content included."""
         fields = {name: value for name, value in self.to_dict().items() if name not in ("device", "threads")}
+        for name in ADDED_LATER:
+            if fields[name] == getattr(type(self), name):
+                del fields[name]
         fields["dataset"] = sources.source_hash(self.dataset)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 

@@ -35,8 +35,9 @@ def ldam(logits: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor, scal
 
     logits [N,C] = s·cos already carry the scale s of the model's cosine head.  margins [C] are in units of cosine.
     """
+    true_class = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
     margin = scale * margins.to(logits)[labels]
-    return cross_entropy(logits - margin[:, None] * F.one_hot(labels, logits.shape[1]), labels)
+    return cross_entropy(logits - margin[:, None] * true_class, labels)
 
 
 def feature_separation(

@@ -50,6 +50,7 @@ def prediction_loss(
     max_margin: float = 0.5,
     scale: float = 30.0,
     cosines: bool = False,
+    device: torch.device | None = None,
 ) -> Loss:
     """The function (logits [N,C], labels [N]) → loss [N] that a method trains on, before any class weight.
 
@@ -59,5 +60,5 @@ def prediction_loss(
         return losses.cross_entropy
     if loss == "Focal":
         return partial(losses.focal, gamma=gamma)
-    ldam = partial(losses.ldam, margins=losses.ldam_margins(counts, max_margin), scale=scale)
+    ldam = partial(losses.ldam, margins=losses.ldam_margins(counts, max_margin).to(device), scale=scale)
     return (lambda logits, labels: ldam(scale * logits, labels)) if cosines else ldam

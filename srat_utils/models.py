@@ -57,12 +57,16 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N,classes] of images [N,C,H,W]."""
-        return self.head(self.body(images))
+        return self.logits_and_features(images)[0]
 
     def logits_and_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [N,classes] and penultimate features [N,D] from one forward pass."""
-        features = self.body(images)
-        return self.head(features), features
+        """Logits [N,classes] and penultimate features [N,D] from one forward pass.
+
+        Under autocast the body alone is computed in lower precision: logits and features come in the parameters' own.
+        """
+        features = self.body(images).to(self.head.weight.dtype)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(features), features
 
 
 class ConvNorm(nn.Sequential):
@@ -79,12 +83,13 @@ class ConvNorm(nn.Sequential):
         return F.conv2d(x, *self.constant, self[0].stride, self[0].padding)
 
     def fold(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of the one convolution, without gradients."""
-        norm = self[1]
+        """Weight and bias of the one convolution, without gradients; under autocast already in its precision."""
+        norm, device = self[1], self[0].weight.device.type
         weight, bias = fuse_conv_bn_weights(
             self[0].weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        return weight.detach(), bias.detach()
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        return weight.detach().to(dtype), bias.detach().to(dtype)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class Run:
     def model(self) -> Classifier:
         """The trained network in eval mode, on the config's device."""
         device = resolve_device(self.config.device)
-        state = State.fresh(self.config, self.data.train, device)
+        state = State.fresh(self.config.replace(compile=False), self.data.train, device)  # not worth the wait here
         state.model.load_state_dict(torch.load(self.folder / "model.pt", map_location=device, weights_only=True))
         return state.model.eval()
 

@@ -74,9 +74,12 @@ class State:
         model = build(config.model, **shape, scale=scale, projection=config.projection, seed=config.seed).to(device)
         if min(dataset.images.shape[1:3]) >= CHANNELS_LAST_FROM:
             model = model.to(memory_format=torch.channels_last)
+        if config.compile:
+            model.body.compile()
         optimizer = torch.optim.SGD(
-            model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-        )
+            model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay,
+            fused=device.type == "cuda",
+        )  # fmt: skip
         order = torch.Generator().manual_seed(config.seed)
         noise = torch.Generator(device).manual_seed(config.seed)
         return cls(model, optimizer, order, noise)
@@ -133,6 +136,7 @@ def fit(
         max_margin=config.max_margin,
         scale=config.ldam_scale,
         cosines=config.ldam_scale_in == "loss",
+        device=device,
     )
     with cpu_threads(config):
         for epoch in range(len(state.history), config.epochs):
@@ -171,10 +175,11 @@ def train_epoch(config: Config, state: State, images, labels, loss, class_weight
     attack_loss = loss if config.attack_loss == "method" else cross_entropy
     sums = torch.zeros(5, device=images.device)
     for x, y in batches(config, state, images, labels):  # line 4: sample a mini-batch
-        if config.adversarial:  # line 5: x′
-            in_training = config.attack_batch_norm == "train"
-            x = pgd(model, x, y, attack, loss=attack_loss, generator=state.noise, training=in_training)
-        logits, features = model.logits_and_features(x)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            if config.adversarial:  # line 5: x′
+                in_training = config.attack_batch_norm == "train"
+                x = pgd(model, x, y, attack, loss=attack_loss, generator=state.noise, training=in_training)
+            logits, features = model.logits_and_features(x)
         prediction = weights.reduce(loss(logits, y), class_weight[y], config.reduction)  # lines 6 and 15: w·L …
         objective, l_sep = prediction, torch.zeros_like(prediction)
         if separation:  # … + λ·L_sep

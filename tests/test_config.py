@@ -49,6 +49,8 @@ CHANGED = {
     "max_margin": 0.4,
     "ldam_scale": 10.0,
     "ldam_scale_in": "loss",
+    "precision": "bf16",
+    "compile": True,
 }
 NOT_IN_THE_RESULT = {"device", "threads"}
 
@@ -70,6 +72,10 @@ def test_changing_any_field_changes_the_fingerprint(name):
 def test_all_single_changes_have_fingerprints_of_their_own():
     prints = {dataclasses.replace(Config(), **{name: value}).fingerprint for name, value in CHANGED.items()}
     assert len(prints) == len(CHANGED)
+
+
+def test_a_younger_field_at_its_default_leaves_the_fingerprints_of_stored_results_alone():
+    assert Config().fingerprint == "16b6eb91cf"
 
 
 def test_the_device_is_not_part_of_the_fingerprint():

@@ -136,6 +136,22 @@ def build_unfolded(model):
     return copy
 
 
+@pytest.mark.parametrize(("architecture", "scale"), [("small-cnn", None), ("small-cnn", 30.0), ("resnet18", 30.0)])
+def test_under_autocast_the_body_alone_is_in_bfloat16(architecture, scale):
+    model, x = build(architecture, 3, 5, scale=scale).eval(), images(size=16)
+    expected, _ = model.logits_and_features(x)
+    seen = []
+    model.body[0][0][0].register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, features = model.logits_and_features(x)
+        with folded(model):
+            folded_logits = model(x)
+            assert {layer.dtype for layer in model.body[0][0].constant} == {torch.bfloat16}
+    assert seen == [torch.bfloat16] and logits.dtype == features.dtype == folded_logits.dtype == torch.float32
+    assert torch.allclose(logits, expected, atol=0.05 * expected.abs().max().item() + 0.05)
+    assert torch.allclose(folded_logits, expected, atol=0.05 * expected.abs().max().item() + 0.05)
+
+
 def test_after_folding_the_model_trains_as_before_and_uses_its_new_weights():
     model, twin = build("small-cnn", 1, 10), build("small-cnn", 1, 10)
     with pytest.raises(RuntimeError, match="inside"), folded(model.eval()):

@@ -1,6 +1,7 @@
 """Algorithm 1 against a straight-line computation, its schedules, and reproducibility to the last bit."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -331,6 +332,26 @@ def test_the_alternatives_to_unstated_defaults_train_and_change_the_result(data,
     settings = config("SRAT-LDAM", epochs=1, batch_size=16, reweight_at=0.0)
     base, other = fit(settings, data), fit(settings.replace(**changes), data)
     assert math.isfinite(other.history[0]["loss"]) and differences(base, other)
+
+
+def test_bf16_training_keeps_float32_parameters_losses_and_optimizer_state(data):
+    state = fit(config("SRAT-LDAM", precision="bf16"), data)
+    tensors = [
+        *state.model.state_dict().values(),
+        *(slot["momentum_buffer"] for slot in state.optimizer.state.values()),
+    ]
+    assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} == {torch.float32}
+    full = fit(config("SRAT-LDAM"), data)
+    assert state.history[0]["loss"] != full.history[0]["loss"]
+    assert state.history[0]["loss"] == pytest.approx(full.history[0]["loss"], rel=0.05)
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_body_trains_to_the_same_up_to_rounding_and_its_state_loads_elsewhere(data):
+    settings = config("SRAT-CE", epochs=1)
+    plain, compiled = fit(settings, data), fit(settings.replace(compile=True), data)
+    assert compiled.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)
+    State.fresh(settings, data, torch.device("cpu")).load_dict(compiled.to_dict())
 
 
 def test_the_methods_own_loss_is_what_the_attack_maximises_when_asked_for(data, monkeypatch):
