@@ -12,6 +12,7 @@ from functools import wraps
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import silhouette_samples
 from torch import nn
 
 from . import losses, theory, verdicts, weights
@@ -55,6 +56,23 @@ def tiny_model() -> nn.Sequential:
         torch.manual_seed(0)
         layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
         return nn.Sequential(*layers)
+
+
+@exercise
+def check_projection(answer: Callable) -> None:
+    """answer(x_adv, x, eps) -> the nearest point to x_adv in the ε-ball around x and in [0, 1]."""
+    x = torch.tensor([0.0, 0.05, 0.5, 0.5, 0.5, 0.95, 1.0])
+    x_adv = torch.tensor([-0.4, 0.4, 0.55, 0.9, 0.1, 1.4, 0.99])
+    got = answer(x_adv.clone(), x.clone(), 0.1)
+    need(isinstance(got, torch.Tensor) and got.shape == x.shape, "return a tensor of the same shape")
+    outside = (got - x).abs().max().item() - 0.1
+    need(outside < 1e-6, f"it leaves the ε-ball by {outside:.2g}")
+    low, high = got.min().item(), got.max().item()
+    need(low >= 0 and high <= 1, f"pixels reach from {low:.2f} to {high:.2f}; they must stay in [0, 1]")
+    moved = [i for i in (2, 6) if abs(got[i] - x_adv[i]) > 1e-6]
+    need(not moved, "it moves a point that is in both already; leave such points alone")
+    expected = x_adv.clamp(x - 0.1, x + 0.1).clamp(0, 1)
+    need(torch.allclose(got, expected), "it is in the ball, but not the nearest point there")
 
 
 @exercise
@@ -153,6 +171,29 @@ def check_variance_ratio(answer: Callable) -> None:
     need(
         abs(got - expected) < 1e-6, f"it should be {expected:.3f}, not {got:.3f}; average over classes, not over images"
     )
+
+
+@exercise
+def check_silhouette(answer: Callable) -> None:
+    """answer(features, labels, i) -> silhouette of image i, as in `sklearn.metrics.silhouette_samples`."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [6, 5, 4])
+    z = generator.normal(size=(15, 2)) + np.array([[0, 0], [3, 0], [0, 9]])[labels]
+    distances = np.linalg.norm(z[:, None] - z, axis=2)
+    for i in (0, 7, 14):
+        got, expected = float(answer(z, labels, i)), silhouette_samples(z, labels)[i]
+        means = [distances[i, labels == c].mean() for c in range(3)]
+        own, others = means[labels[i]], [mean for c, mean in enumerate(means) if c != labels[i]]
+        with_itself = (min(others) - own) / max(own, min(others))
+        a = own * (labels == labels[i]).sum() / ((labels == labels[i]).sum() - 1)
+        rest = distances[i, labels != labels[i]].mean()
+        need(abs(got + expected) > 1e-6, "the sign is turned round: positive means near one's own class")
+        need(abs(got - with_itself) > 1e-6, "the image counts as its own neighbour: divide by n − 1")
+        need(
+            abs(got - (rest - a) / max(a, rest)) > 1e-6,
+            "b is the mean over the nearest other class, not over all others",
+        )
+        need(abs(got - expected) < 1e-6, f"for image {i} it should be {expected:.3f}, not {got:.3f}")
 
 
 @exercise

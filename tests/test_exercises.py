@@ -46,6 +46,15 @@ def leaves_gradients(model, x, y, attack):
     return adversarial
 
 
+def silhouette(z, labels, i, *, itself=False, nearest=True):
+    distance = np.linalg.norm(z - z[i], axis=1)
+    own = labels == labels[i]
+    a = distance[own].sum() / (own.sum() - (0 if itself else 1))
+    groups = [labels == c for c in np.unique(labels) if c != labels[i]] if nearest else [~own]
+    b = min(distance[group].mean() for group in groups)
+    return (b - a) / max(a, b)
+
+
 def separation(features, labels, temperature, *, length=True, sign=1, lonely="zero"):
     features = F.normalize(features) if length else features
     itself = torch.eye(len(features), dtype=torch.bool)
@@ -99,6 +108,16 @@ CASES = [
     ("break_even", lambda r, a, b: r[int(np.argmax(b))], "not where the two meet"),
     ("break_even", lambda r, a, b: 70, "was not run"),
     ("break_even", lambda r, a, b: r[0], "99 points apart"),
+    ("projection", lambda a, x, e: a.clamp(x - e, x + e).clamp(0, 1), "Right"),
+    ("projection", lambda a, x, e: a.clamp(0, 1), "leaves the ε-ball by 0.3"),
+    ("projection", lambda a, x, e: a.clamp(x - e, x + e), "pixels reach from -0.10 to 1.05"),
+    ("projection", lambda a, x, e: (x + e * (a - x).sign()).clamp(0, 1), "in both already"),
+    ("projection", lambda a, x, e: torch.where((a - x).abs() <= e, a, x), "not the nearest"),
+    ("silhouette", silhouette, "Right"),
+    ("silhouette", lambda z, y, i: -silhouette(z, y, i), "sign"),
+    ("silhouette", lambda z, y, i: silhouette(z, y, i, itself=True), "divide by n − 1"),
+    ("silhouette", lambda z, y, i: silhouette(z, y, i, nearest=False), "not over all others"),
+    ("silhouette", lambda z, y, i: 0.0, "it should be"),
     ("variance_ratio", ratio, "Right"),
     ("variance_ratio", lambda z, y: ratio(z, y, inverse=True), "inverse"),
     ("variance_ratio", lambda z, y: ratio(z, y, power=0.5), "multiplied by 10"),
