@@ -3,6 +3,7 @@
 # make test     everything that must hold before a change is merged
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
+# make bench    time the attack and the training loop beside others', and write the ratios into results/benchmarks/
 # make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test test-browser outputs results clean
+.PHONY: course lab test test-browser outputs results bench clean
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -34,6 +35,14 @@ outputs: .venv/installed
 
 results: .venv/installed
 	$(PY) -m srat_utils.studies
+
+bench: .venv/installed build/peers/installed
+	$(PY) benchmarks/bench.py
+
+# Without what they require: their pins clash with JupyterLab's, and the attacks need nothing else.
+build/peers/installed: benchmarks/requirements.txt
+	$(PY) -m pip install --quiet --upgrade --no-deps --target build/peers -r $<
+	@touch $@
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

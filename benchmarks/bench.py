@@ -14,12 +14,14 @@ import argparse
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -30,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "build" / "peers")]
 
 import peers  # noqa: E402
 
-from srat_utils import Config, data, features, load_dataset, losses  # noqa: E402
+from srat_utils import Config, data, features, load_dataset, losses, sweep  # noqa: E402
 from srat_utils.attacks import Attack, pgd  # noqa: E402
 from srat_utils.models import build  # noqa: E402
 from srat_utils.runs import VERSIONS, hardware  # noqa: E402
@@ -91,6 +93,7 @@ def attack(device: torch.device, rounds: int) -> pd.DataFrame:
             last = deepcopy(plain).to(memory_format=torch.channels_last)
             work = {
                 "ours": partial(pgd, last, *batch, PAPER_ATTACK),
+                "ours, bf16": partial(in_bf16, pgd, last, *batch, PAPER_ATTACK),
                 "ours, without channels_last": work["ours"],
                 "torchattacks, with channels_last": partial(peers.torchattacks(deepcopy(last), PAPER_ATTACK), *batch),
             }
@@ -99,6 +102,11 @@ def attack(device: torch.device, rounds: int) -> pd.DataFrame:
         with cpu_threads(Config(model=architecture)):
             tables[name] = compare(work, rounds if architecture == "resnet18" else 4 * rounds, device)
     return pd.concat(tables, names=["attack"])
+
+
+def in_bf16(function: Callable, *arguments) -> object:
+    with torch.autocast(arguments[1].device.type, torch.bfloat16):
+        return function(*arguments)
 
 
 def epoch(device: torch.device, rounds: int) -> pd.DataFrame:
@@ -140,12 +148,48 @@ def random_images(number: int, side: int = 32) -> data.ImageDataset:
     return data.ImageDataset(pixels, np.arange(number) % 10, tuple("0123456789"), "random images")
 
 
+def limit(device: torch.device, rounds: int) -> pd.DataFrame:
+    """Operations a second in the attack on ResNet-18, beside those of the machine's own product of large matrices."""
+    model = build("resnet18", 3, 10).to(device, memory_format=torch.channels_last)
+    batch = torch.rand(32, 3, 32, 32, device=device), torch.randint(10, (32,), device=device)
+    operations = 2 * PAPER_ATTACK.steps * len(batch[0]) * FORWARD_GFLOP * 1e9  # forward and input gradient each step
+    rows = {}
+    for name, dtype, work in (
+        ("float32", torch.float32, partial(pgd, model, *batch, PAPER_ATTACK)),
+        ("bf16", torch.bfloat16, partial(in_bf16, pgd, model, *batch, PAPER_ATTACK)),
+    ):
+        work()
+        achieved = operations / np.median([timed(work, device) for _ in range(rounds)])
+        peak = matrix_rate(device, dtype, rounds)
+        rows[name] = {"attack, GFLOP/s": achieved / 1e9, "matrices, GFLOP/s": peak / 1e9, "share": achieved / peak}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("precision")
+
+
 def run(device: torch.device, rounds: int) -> pd.DataFrame:
-    """A whole run: 40 adversarial epochs of SRAT-LDAM on digits, with the choices of precision."""
+    """A whole run: 40 adversarial epochs on the digits' step-25."""
     dataset = load_dataset("digits", imbalance="step-25").train
-    config = Config(method="SRAT-LDAM", device=device.type)
-    work = {choice: partial(fit, config.replace(precision=choice), dataset) for choice in ("float32", "bf16")}
-    return compare(work, max(3, rounds // 3), device)
+    work = {}
+    for method, choice in (("CE", "float32"), ("SRAT-LDAM", "float32"), ("SRAT-LDAM", "bf16")):
+        work[f"{method}, {choice}"] = partial(fit, Config(method=method, precision=choice, device=device.type), dataset)
+    return compare(work, max(3, rounds // 3), device).rename(columns={"times ours": "times the first"})
+
+
+def accuracy(device: torch.device, rounds: int) -> pd.DataFrame:
+    """What precision and compilation do to the accuracy on digits, step-25: differences to float32, paired by seed."""
+    rows, store = [], ROOT / "build" / "runs"
+    for method in ("DRCB-CE", "SRAT-LDAM"):
+        for seed in range(3):
+            default = Config(method=method, seed=seed, device=device.type)
+            changed = {"bf16": {"precision": "bf16"}, "compiled": {"compile": True}}
+            both = [default, *(default.replace(**change) for change in changed.values())]
+            plain, *others = (run.summary()[["overall", "under"]] for run in sweep(both, store=store, progress=False))
+            for name, other in zip(changed, others, strict=True):
+                for kind, row in (("clean", 0), ("robust", 1)):
+                    for classes in ("overall", "under"):
+                        points = other[classes].iloc[row] - plain[classes].iloc[row]
+                        rows.append((method, name, f"{kind}, {classes}", points))
+    table = pd.DataFrame(rows, columns=["method", "choice", "accuracy", "points"])
+    return table.groupby(["method", "choice", "accuracy"], sort=False)["points"].agg(["mean", "std", "min", "max"])
 
 
 def parts(device: torch.device, rounds: int) -> pd.DataFrame:
@@ -156,7 +200,29 @@ def parts(device: torch.device, rounds: int) -> pd.DataFrame:
     def fresh(statement: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-c", statement], cwd=ROOT, check=True)
 
+    model, test = build("small-cnn", 1, 10).to(device), load_dataset("digits").test.tensors(device)
+
+    def evaluated(batch: int) -> Callable[[], object]:
+        attack = Attack(0.2, 0.05, 20)
+        pieces = [(x.float() / 255, y) for x, y in zip(*(part.split(batch) for part in test), strict=True)]
+        return lambda: [pgd(model, x, y, attack) for x, y in pieces]
+
+    def swept(**backend) -> None:
+        configs = [Config(method="SRAT-LDAM", epochs=8, seed=seed, device=device.type) for seed in range(4)]
+        with tempfile.TemporaryDirectory() as store, joblib.parallel_config(**backend):
+            sweep(configs, store=Path(store), progress=False)
+
     tables = {
+        "PGD-20 on 700 test digits": {
+            "batches of 512, as ours": evaluated(512),
+            "batches of 32": evaluated(32),
+            "one batch": evaluated(len(test[1])),
+        },
+        "four runs of 8 epochs": {
+            "two processes, as ours": partial(swept, backend="loky", n_jobs=2),
+            "two threads": partial(swept, backend="threading", n_jobs=2),
+            "one after the other": partial(swept, backend="sequential"),
+        },
         "t-SNE of 540 points": {
             "ours": lambda: features.tsne(z),
             "ours, going on from points": lambda: features.tsne(z, start=start),
@@ -171,7 +237,9 @@ def parts(device: torch.device, rounds: int) -> pd.DataFrame:
             "import torch": fresh("import torch"),
         },
     }
-    return pd.concat({name: compare(work, rounds, device) for name, work in tables.items()}, names=["part"])
+    return pd.concat(
+        {name: compare(work, max(3, rounds // 3), device) for name, work in tables.items()}, names=["part"]
+    )
 
 
 def growth(device: torch.device, rounds: int) -> pd.DataFrame:
@@ -203,7 +271,7 @@ def growth(device: torch.device, rounds: int) -> pd.DataFrame:
 def gpu(device: torch.device, rounds: int) -> pd.DataFrame:
     """The paper's epoch on a GPU: ResNet-18, 3×32×32, batches of 128, PGD-10, augmentation; images a second and share of peak."""
     dataset = random_images(12_800)
-    peak = matrix_rate(device, rounds)
+    peak = matrix_rate(device, torch.bfloat16, rounds)
     config = Config.paper("cifar10", "step-100", "SRAT-LDAM", device="cuda")
     work = {
         name: our_epoch(config.replace(**choice), dataset, device)
@@ -222,14 +290,15 @@ def gpu(device: torch.device, rounds: int) -> pd.DataFrame:
     return table
 
 
-def matrix_rate(device: torch.device, rounds: int, side: int = 8192) -> float:
-    """Operations a second of the device's own bf16 product of two square matrices."""
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = [timed(lambda: a @ b, device) for _ in range(3 + 3 * rounds)][3:]
+def matrix_rate(device: torch.device, dtype: torch.dtype, rounds: int) -> float:
+    """Operations a second of the device's own product of two large square matrices."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = [timed(partial(torch.matmul, a, b), device) for _ in range(3 + 3 * rounds)][3:]
     return 2 * side**3 / float(np.median(seconds))
 
 
-PARTS = {function.__name__: function for function in (attack, epoch, run, parts, growth, gpu)}
+PARTS = {function.__name__: function for function in (attack, limit, epoch, run, accuracy, parts, growth, gpu)}
 
 
 def main() -> None:

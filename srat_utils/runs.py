@@ -34,6 +34,10 @@ CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
 CHECKPOINT_EVERY = 5.0  # seconds; shorter runs are cheaper to repeat than to save
 
 
+class OutOfTime(RuntimeError):
+    """A sweep's time is over; the run that raises it is kept as it is."""
+
+
 class RunError(RuntimeError):
     """A run that cannot be trained now; the message says why and what to do."""
 
@@ -247,23 +251,36 @@ def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame
 
 
 def sweep(
-    configs: Iterable[Config], jobs: int | None = None, *, store: Path | None = None, progress: bool = True
+    configs: Iterable[Config],
+    jobs: int | None = None,
+    *,
+    store: Path | None = None,
+    progress: bool = True,
+    minutes: float | None = None,
+    after_run: Callable[[Run], None] = lambda run: None,
 ) -> list[Run]:
     """The runs of many configs, in their order; what is finished is read back and only the rest is trained.
 
     jobs: processes at a time; None takes joblib's active `parallel_config` (a Dask cluster, say), else one a core, or one
     in all on a GPU.  The bar shows what is running, the time left and a line for each failure.
     One failed run does not stop the others: after all have ended RunError lists the failures.
+    minutes: a limit after which no further epoch begins.  The runs finished by then are returned, and a later call goes on
+    with the epoch at which each of the others stopped.  after_run: called here with each run that was just finished.
     """
     configs = list(configs)
     store = Path(store or default_store()).resolve()  # a worker may have another working directory
-    missing = {config.name: config for config in configs if not (store / config.name / "provenance.json").exists()}
+
+    def finished(config: Config) -> bool:
+        return (store / config.name / "provenance.json").exists()
+
+    missing = {config.name: config for config in configs if not finished(config)}
     if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
         on_gpu = any(resolve_device(config.device).type == "cuda" for config in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
         jobs = min(jobs, max(1, len(missing)))
     running, failures = [], []
+    end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
     bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
 
     def show_running() -> None:
@@ -274,7 +291,7 @@ def sweep(
         for name, config in missing.items():  # joblib takes a task when a process is free for it
             running.append(name)
             show_running()
-            yield joblib.delayed(_attempt)(config, store)
+            yield joblib.delayed(_attempt)(config, store, end)
 
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
     with bar:
@@ -285,19 +302,29 @@ def sweep(
                     bar.write(f"failed: {failures[-1]}")
                 running.remove(name)
                 show_running()
-                bar.update()
+                if finished(missing[name]):
+                    after_run(Run(missing[name], store / name))
+                if failure or finished(missing[name]):  # not what the end of the time stopped
+                    bar.update()
         except TerminatedWorkerError:
             raise RunError(
                 "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
             ) from None
     if failures:
         raise RunError(f"{len(failures)} of {len(configs)} runs failed; the others are stored. " + "; ".join(failures))
-    return [Run(config, store / config.name) for config in configs]
+    return [Run(config, store / config.name) for config in configs if finished(config)]
 
 
-def _attempt(config: Config, store: Path) -> tuple[str, str | None]:
+def _attempt(config: Config, store: Path, end: float | None = None) -> tuple[str, str | None]:
+    def look_at_the_clock(_state: State | None = None) -> None:
+        if end is not None and time.time() >= end:
+            raise OutOfTime
+
     try:
-        train(config, store=store, progress=False, wait=True)
+        look_at_the_clock()
+        train(config, store=store, progress=False, wait=True, after_epoch=look_at_the_clock)
+    except OutOfTime:
+        pass
     except Exception as error:  # told to the reader by sweep, after the other runs
         return config.name, f"{type(error).__name__}: {error}"
     return config.name, None

@@ -1,17 +1,22 @@
-"""The two large studies as lists of configs: what notebooks 06 and 07 show and `make results` computes.
+"""The large studies as lists of configs: what notebooks 06 and 07 show, and the paper's own experiment.
 
-python -m srat_utils.studies    trains on the digits what results/ is made of, and writes it there
+python -m srat_utils.studies                          trains on the digits what results/ is made of, and writes it there
+python -m srat_utils.studies cifar10 --minutes 600    the paper's Tables 1 and 2 at ratio 100 and Figures 1 and 2; on a GPU
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
 
 from . import results
 from .config import Config, for_mode, imbalances
 from .methods import METHODS
-from .runs import sweep
+from .runs import PROJECT, sweep
 
+IN_ORDER = (
+    "CE", "SRAT-LDAM", "DRCB-LDAM", "SRAT-CE", "DRCB-CE", "SRAT-Focal", "DRCB-Focal", "CB-Reweight", "LDAM", "Focal", "CB-Focal",
+)  # fmt: skip
 SRAT = ("SRAT-CE", "SRAT-Focal", "SRAT-LDAM")
 LAMBDAS = (0.0, 0.3, 1.0, 4.0, 8.0)  # Figure 6
 RATIOS = (10.0, 50.0, 100.0, 200.0)  # Figure 5, beside the class-balanced weights
@@ -86,5 +91,53 @@ def everything(base: Config, seeds: Iterable[int]) -> list[Config]:
     return benchmark(base, seeds) + weight_ratios(base, seeds) + separation_weights(base, seeds) + both
 
 
+def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
+    """The paper's setting at ratio 100, one seed, in the order of what one would miss most if time ran out.
+
+    Tables 1 and 2 (eleven methods on Exp-100, then on Step-100), the natural models of Figure 1, the pair of Figure 2.
+    changes: settings that all of them share, a shorter schedule or another precision.
+    """
+    base = Config.paper(dataset, "exp-100", "CE", **changes)
+    tables = [base.replace(imbalance=imbalance, method=m) for imbalance in ("exp-100", "step-100") for m in IN_ORDER]
+    natural = [base.replace(imbalance=imbalance, adversarial=False) for imbalance in ("exp-100", "step-100")]
+    pair = ("cat", "horse") if dataset == "cifar10" else ("0", "1")
+    binary = base.replace(imbalance="step-100", classes=pair, method="CB-Reweight")
+    by_ratio = [
+        binary.replace(weight_ratio=ratio, adversarial=adversarial)
+        for adversarial in (True, False)
+        for ratio in (1, 10, 50, 100, 150, 200)
+    ]
+    return tables + natural + by_ratio
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m srat_utils.studies", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
+    parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on from there")
+    parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="at most N images a class, written to build/trial instead"
+    )
+    options = parser.parse_args(arguments)
+    changes = {"precision": options.precision, "compile": options.compile}
+    if options.epochs:
+        changes["epochs"] = options.epochs
+    if options.trial:
+        changes |= {"max_per_class": options.trial, "test_per_class": options.trial}
+    if options.dataset == "digits":
+        base, seeds = for_mode("laptop")
+        configs = everything(base.replace(**changes), seeds)
+    else:
+        configs = papers_own(options.dataset, **changes)
+    folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
+    # After every run, so that nothing measured is lost with the machine; the first call brings what was finished before.
+    runs = sweep(configs, minutes=options.minutes, after_run=lambda run: results.export([run], folder))
+    results.export(runs, folder)
+    done = len({run.config.name for run in runs})
+    print(f"{done} of {len({config.name for config in configs})} runs are finished and written to {folder}")
+
+
 if __name__ == "__main__":
-    results.export(sweep(everything(*for_mode("laptop"))))
+    main()

@@ -133,3 +133,37 @@ def test_class_balanced_weights_stand_among_the_ratios_of_figure_5():
     assert {config.imbalance for config in configs} == {"step-25"}
     lambdas = {config.separation_weight for config in studies.separation_weights(Config(), [0])}
     assert np.allclose(sorted(lambdas), studies.LAMBDAS)
+
+
+def test_the_papers_own_runs_are_its_tables_then_its_figures():
+    configs = studies.papers_own(epochs=60, precision="bf16")
+    assert len({config.name for config in configs}) == len(configs) == 22 + 2 + 12
+    assert [config.method for config in configs[:2]] == ["CE", "SRAT-LDAM"] and set(METHODS) == set(studies.IN_ORDER)
+    assert {(config.model, config.epochs, config.precision, config.seed) for config in configs} == {
+        ("resnet18", 60, "bf16", 0)
+    }
+    assert {config.imbalance for config in configs[:11]} == {"exp-100"}
+    assert {config.classes for config in configs[24:]} == {("cat", "horse")}
+
+
+def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, capsys):
+    tiny = Config(
+        imbalance="step-5",
+        method="CE",
+        max_per_class=10,
+        test_per_class=5,
+        epochs=1,
+        attack_steps=1,
+        evaluation_steps=1,
+    )
+    monkeypatch.setattr(
+        studies, "papers_own", lambda dataset, **changes: [tiny.replace(seed=s, **changes) for s in (0, 1)]
+    )
+    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
+    studies.main(["cifar10", "--trial", "10", "--minutes", "0"])
+    assert "0 of 2 runs are finished" in capsys.readouterr().out
+    studies.main(["cifar10", "--trial", "10"])
+    assert "2 of 2 runs are finished" in capsys.readouterr().out
+    written = results.read("digits", tmp_path / "build" / "trial")
+    assert {results.config_of(facts).max_per_class for _, facts in written.values()} == {10} and len(written) == 2

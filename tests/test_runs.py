@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -391,6 +392,27 @@ def test_a_sweep_trains_only_what_is_missing_and_duplicates_once(tmp_path, monke
 def test_a_finished_sweep_trains_nothing(finished, no_training):
     (run,) = sweep([TINY], store=finished.folder.parent, progress=False)
     assert run.folder == finished.folder
+
+
+def test_without_time_a_sweep_begins_nothing(finished, no_training):
+    store = finished.folder.parent
+    runs = sweep([TINY.replace(seed=7), TINY], jobs=1, store=store, minutes=0, progress=False)
+    assert [run.config for run in runs] == [TINY] and not (store / TINY.replace(seed=7).name).exists()
+
+
+def test_a_sweep_out_of_time_goes_on_later_to_the_same_end(finished, tmp_path, monkeypatch):
+    # The clock is looked at when the sweep and the run begin and after each epoch: the second epoch is the last in time.
+    seconds, reported = iter((0, 1, 2, 1000)), []
+    monkeypatch.setattr(runs, "time", SimpleNamespace(time=lambda: next(seconds), monotonic=time.monotonic))
+    assert sweep([TINY], jobs=1, store=tmp_path, minutes=10, progress=False, after_run=reported.append) == []
+    monkeypatch.undo()
+    state = torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)
+    assert len(state["history"]) == 2 and not reported
+    (run,) = sweep([TINY], jobs=1, store=tmp_path, minutes=10, progress=False, after_run=reported.append)
+    assert_same_result(run, finished)
+    assert [run.config for run in reported] == [TINY]
+    sweep([TINY], jobs=1, store=tmp_path, progress=False, after_run=reported.append)
+    assert len(reported) == 1
 
 
 def test_a_sweep_on_a_dask_cluster_survives_a_killed_worker_and_equals_the_local_one(tmp_path):
