@@ -3,7 +3,7 @@
 # make test     everything that must hold before a change is merged
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
-# make bench    time the attack and the training loop beside others', and write the ratios into results/benchmarks/
+# make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
 # make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
 
@@ -36,8 +36,9 @@ outputs: .venv/installed
 results: .venv/installed
 	$(PY) -m srat_utils.studies
 
-bench: .venv/installed build/peers/installed
+bench: .venv/tested build/peers/installed
 	$(PY) benchmarks/bench.py
+	$(PY) ci/browser/latency.py
 
 # Without what they require: their pins clash with JupyterLab's, and the attacks need nothing else.
 build/peers/installed: benchmarks/requirements.txt

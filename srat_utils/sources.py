@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torchvision import datasets
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -193,6 +192,8 @@ def download(name: str, folders: tuple[Path, ...]) -> Split:
 
 def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
     """torchvision checks the sums before it opens anything; RuntimeError where they do not fit."""
+    from torchvision import datasets  # a second or two to import, and most sessions read only digits
+
     classes = HOSTED[name].classes
     if name == "cifar10":
         parts = [datasets.CIFAR10(folder, train=train, download=download) for train in (True, False)]

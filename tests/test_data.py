@@ -347,7 +347,7 @@ def test_torchvisions_files_are_found_before_anything_is_downloaded(name, data_f
             self.data = pixels if name == "cifar10" else pixels.transpose(0, 3, 1, 2)
             self.targets, self.labels = labels.tolist(), labels
 
-    monkeypatch.setattr(sources.datasets, name.upper(), Miniature)
+    monkeypatch.setattr(torchvision.datasets, name.upper(), Miniature)
     for part in load_dataset(name):
         assert np.array_equal(part.images, pixels) and np.array_equal(part.labels, labels)
 

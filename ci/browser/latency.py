@@ -1,6 +1,6 @@
 """How long a reader waits for a slider: from a key press in JupyterLab to the frame that shows the new picture.
 
-python ci/browser/latency.py
+python ci/browser/latency.py     prints the table and writes it to results/benchmarks/sliders.csv
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import lab
 import numpy as np
 import pandas as pd
 import pictures
+import torch
+
+from srat_utils.results import FOLDER
+from srat_utils.runs import hardware
 
 # From the time stamp of the key press; an image counts when it is decoded, and a frame when the page has handed it over,
 # which is when a task posted from its animation callback begins.
@@ -67,4 +71,6 @@ if __name__ == "__main__":
     if lab.missing():
         sys.exit(lab.missing())
     with lab.serving() as reader:
-        print(measure(reader).to_string(index=False))
+        table = measure(reader)
+    print(table.to_string(index=False))
+    table.assign(hardware=hardware(torch.device("cpu"))).to_csv(FOLDER / "benchmarks" / "sliders.csv", index=False)
