@@ -15,12 +15,13 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 WELL, UNDER = "#0072B2", "#D55E00"
 COLOURS = {"well": WELL, "under": UNDER}
 MARKERS = {"well": "o", "under": "^"}
 GROUP_NAMES = {"well": "well-represented", "under": "under-represented"}
-# Ten hues that stay apart for colour-blind readers; t-SNE pictures add the class's own mark.
+# Ten hues that stay apart for colour-blind readers; pictures of features name each class beside its points.
 CLASS_COLOURS = [
     "#0072B2",
     "#E69F00",
@@ -33,6 +34,7 @@ CLASS_COLOURS = [
     "#882255",
     "#999999",
 ]
+HALO = [withStroke(linewidth=2.5, foreground="white")]  # round letters that stand on points
 DPI = 100
 
 Picture = tuple[Figure, str]
@@ -184,12 +186,15 @@ def class_colours(classes: Sequence[str]) -> list[str]:
 
 
 def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str], under: Sequence[bool]) -> None:
-    """Points [N,2] by class; under-represented classes are drawn last, as larger triangles."""
+    """Points [N,2] by class, named at the middle; under-represented classes are drawn last, as larger triangles."""
     colours = class_colours(classes)
     for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
         rare = {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.6}
         mark = rare if under[index] else {"marker": "o", "s": 12, "alpha": 0.65}
         axis.scatter(*points[labels == index].T, color=colours[index], **mark)
+        if len(classes) > 2 and (labels == index).any():  # colours alone would not do in greyscale
+            middle = np.median(points[labels == index], axis=0)
+            axis.annotate(classes[index], middle, ha="center", va="center", fontsize=9, path_effects=HALO)
     axis.set(xticks=[], yticks=[])
 
 

@@ -61,4 +61,7 @@ def show(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collap
     table.columns.names = mean.columns.names
     with pd.option_context("display.max_colwidth", None, "display.width", 200):
         html = f"<p><b>{title}</b></p>" + table.to_html(escape=False)
+        # JupyterLab sets all cells to the right and breaks them in a narrow window.
+        html = html.replace('<th colspan="', '<th style="text-align: center" colspan="')
+        html = html.replace("<td>", '<td style="white-space: nowrap">')
         display({"text/html": html, "text/plain": f"{title}\n{mean.round(DECIMALS).to_string()}"}, raw=True)

@@ -73,9 +73,9 @@ def robust_cloud(rho: float, eps: float) -> Chart:
     said = f"ρ = {rho:.3g}, ε = {eps:.2f}: {wrong[y < 0].mean():.0%} of the rare and {wrong[y > 0].mean():.0%} of the frequent can be pushed across"
     chart = Chart((-4, 4), (-3.4, 3.4), height=400, width=560, x_label="x₁", alt=said).ticks(range(-4, 5, 2))
     chart.points(*x[y > 0].T, WELL, box=(eps, eps)).points(*x[y < 0].T, UNDER, triangle=True, box=(eps, eps))
-    along = np.array([-6.0, 6.0])
     if np.abs(w).max() > 1e-3:
         normal = w / np.linalg.norm(w)
         foot, side = normal * b / np.linalg.norm(w), np.array([-normal[1], normal[0]])
-        chart.line(*(foot[:, None] + side[:, None] * along), "#111")
+        line = foot[:, None] + side[:, None] * np.linspace(-8, 8, 161)
+        chart.line(*line[:, (np.abs(line[0]) < 4) & (line[1] > -3.4) & (line[1] < 2.9)], "#111")
     return chart.text(-3.9, 3.2, said)

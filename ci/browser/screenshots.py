@@ -32,6 +32,12 @@ HEIGHT = """() => {
     return Math.ceil(innerHeight + below + 20);
 }"""
 
+TO_THE_TOP = """() => {
+    const notebook = jupyterapp.shell.currentWidget;
+    notebook.content.activeCellIndex = 0;  // a resized notebook scrolls to its active cell
+    notebook.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
+}"""
+
 
 def shoot(page, stem: str) -> None:
     page.evaluate(ALONE)
@@ -43,6 +49,7 @@ def shoot(page, stem: str) -> None:
             page.wait_for_timeout(500)
             height = page.evaluate(HEIGHT)
             page.set_viewport_size({"width": width, "height": height})
+            page.evaluate(TO_THE_TOP)
             page.wait_for_timeout(1000)
             for part, top in enumerate(range(0, height, TALLEST), 1):
                 path = FOLDER / f"{stem}-{theme}-{width}-{part}.png"
