@@ -104,6 +104,13 @@ def measured(configs: Iterable[Config], *, folder: Path | None = None, **options
     ]
 
 
+def stored(dataset: str, folder: Path | None = None) -> list[Result]:
+    """Every run of a data set that `folder` holds, whatever its settings; empty if it holds none."""
+    return [
+        Result(config_of(facts), metrics, facts) for metrics, facts in read(dataset, Path(folder or FOLDER)).values()
+    ]
+
+
 def source(results: Iterable[Result | Run]) -> str:
     """One line that says where numbers come from: how many runs, stored or trained here, on what, with which torch."""
     results = list(results)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 from IPython.display import display
 
+from . import paper
+from .config import Config
 from .methods import METHODS
+from .results import Result
+from .runs import Run, frame
 
 COLUMNS = ["imbalance ratio", "accuracy", "classes"]
 DECIMALS = 1
@@ -65,3 +69,33 @@ def show(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collap
         html = html.replace('<th colspan="', '<th style="text-align: center" colspan="')
         html = html.replace("<td>", '<td style="white-space: nowrap">')
         display({"text/html": html, "text/plain": f"{title}\n{mean.round(DECIMALS).to_string()}"}, raw=True)
+
+
+def against_paper(runs: Iterable[Run | Result]) -> pd.DataFrame:
+    """The rows of Tables 1–4 that were run in the paper's setting: its numbers, ours (means over seeds), the differences.
+
+    Index (dataset, imbalance, method, epochs, seeds); columns (accuracy and classes, "paper" | "ours" | "difference"), in
+    percent and points.  Only length of the schedule, seed, precision and compilation may differ from `Config.paper`.
+    """
+    own = [run for run in runs if in_papers_setting(run.config)]
+    if not own:
+        return pd.DataFrame()
+    rows = frame(own, "dataset", "imbalance", "method", "epochs", "seed")
+    rows["accuracy"] = rows["attack"].map(lambda attack: "standard" if attack == "clean" else "robust")
+    cell = ["dataset", "imbalance", "method", "epochs"]
+    means = rows.groupby([*cell, "accuracy"])[["overall", "under"]].mean().unstack()
+    means.columns = [f"{accuracy}_{classes}" for classes, accuracy in means.columns]
+    means = means.assign(seeds=rows.groupby(cell)["seed"].nunique()).reset_index()
+    both = paper.tables().merge(means, on=cell[:3], suffixes=("", " ours")).set_index([*cell, "seeds"])
+    parts = {}
+    for metric in paper.METRICS:
+        parts[metric, "paper"], parts[metric, "ours"] = both[metric], both[f"{metric} ours"]
+        parts[metric, "difference"] = both[f"{metric} ours"] - both[metric]
+    return pd.concat(parts, axis=1).round(2)  # the paper's decimals
+
+
+def in_papers_setting(config: Config) -> bool:
+    if config.dataset not in ("cifar10", "svhn"):
+        return False
+    free = {name: getattr(config, name) for name in ("seed", "epochs", "precision", "compile")}
+    return config.fingerprint == Config.paper(config.dataset, config.imbalance, config.method, **free).fingerprint

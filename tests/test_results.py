@@ -39,6 +39,12 @@ def test_exported_runs_are_read_back_with_equal_numbers(runs, tmp_path):
     pd.testing.assert_frame_equal(frame(stored, "method", "seed"), frame(runs, "method", "seed"), rtol=1e-5)
 
 
+def test_all_that_is_stored_can_be_read_without_naming_it(runs, tmp_path):
+    assert results.stored("digits", tmp_path) == []
+    results.export(runs, tmp_path)
+    assert {run.config for run in results.stored("digits", tmp_path)} == set(CONFIGS)
+
+
 def test_what_is_not_stored_is_trained_and_the_order_kept(runs, store, tmp_path):
     results.export(runs[1:3], tmp_path)
     mixed = results.measured(CONFIGS, folder=tmp_path, jobs=1, store=store, progress=False)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from srat_utils import paper, plots, tables
+from srat_utils import Config, paper, plots, tables
 from srat_utils.methods import METHODS
+from srat_utils.results import Result
 
 RNG = np.random.default_rng(0)
 SUMMARIES = pd.DataFrame(
@@ -129,3 +130,44 @@ def test_paired_differences_show_each_seed_and_the_mean():
     figure, alt = plots.paired_differences(rows, "digits")
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 2.0, 6.0]
     assert "clean: s: +3.0." in alt
+
+
+def measured(config: Config, well: float, under: float) -> Result:
+    rows = [(f"{c}", "under" if c > 4 else "well", 10, "clean", under if c > 4 else well, 10) for c in range(10)]
+    metrics = pd.DataFrame(rows, columns=["class", "group", "images", "attack", "accuracy", "predicted"])
+    return Result(config, pd.concat([metrics, metrics.assign(attack="pgd-20", accuracy=10.0)]), {"collapsed": False})
+
+
+def test_each_measured_row_stands_beside_the_papers():
+    exp = [Config.paper("cifar10", "exp-100", "SRAT-LDAM", seed=seed) for seed in (0, 1)]
+    runs = [measured(exp[0], 80, 40), measured(exp[1], 90, 50), measured(exp[0].replace(epochs=20), 30, 10)]
+    table = tables.against_paper(runs)
+    key = ("cifar10", "exp-100", "SRAT-LDAM")
+    assert table.index.tolist() == [(*key, 20, 1), (*key, 200, 2)]
+    long, published = table.loc[(*key, 200, 2)], paper.tables().set_index(["dataset", "imbalance", "method"]).loc[key]
+    for metric, ours in (
+        ("standard_overall", 65),
+        ("standard_under", 45),
+        ("robust_overall", 10),
+        ("robust_under", 10),
+    ):
+        assert long[metric, "ours"] == ours and long[metric, "paper"] == pytest.approx(published[metric], abs=0.005)
+        assert long[metric, "difference"] == pytest.approx(ours - published[metric], abs=0.0051)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"adversarial": False},
+        {"max_per_class": 100},
+        {"classes": ("cat", "horse")},
+        {"separation_weight": 0.5},
+        {"reduction": "mean"},
+        {"imbalance": "step-25"},
+        {"dataset": "digits"},
+    ],
+    ids=str,
+)
+def test_what_was_run_in_another_setting_never_stands_beside_the_paper(change):
+    run = measured(Config.paper("cifar10", "step-100", "SRAT-CE").replace(**change), 80, 40)
+    assert tables.against_paper([run]).empty and tables.against_paper([]).empty
