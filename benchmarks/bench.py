@@ -277,7 +277,7 @@ def gpu(device: torch.device, rounds: int) -> pd.DataFrame:
     """The paper's epoch on a GPU: ResNet-18, 3×32×32, batches of 128, PGD-10, augmentation; images a second and share of peak."""
     dataset = random_images(12_800)
     peak = matrix_rate(device, torch.bfloat16, rounds)
-    config = Config.paper("cifar10", "step-100", "SRAT-LDAM", device="cuda")
+    config = Config.paper("cifar10", "step-100", "SRAT-LDAM", device=device.type)
     work = {
         name: our_epoch(config.replace(**choice), dataset, device)
         for name, choice in {

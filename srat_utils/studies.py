@@ -118,14 +118,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument(
-        "--trial", type=int, metavar="N", help="at most N images a class, written to build/trial instead"
+        "--trial", type=int, metavar="N", help="at most N images a class and N/10 for testing, written to build/trial"
     )
     options = parser.parse_args(arguments)
     changes = {"precision": options.precision, "compile": options.compile}
     if options.epochs:
         changes["epochs"] = options.epochs
     if options.trial:
-        changes |= {"max_per_class": options.trial, "test_per_class": options.trial}
+        changes |= {"max_per_class": options.trial, "test_per_class": max(1, options.trial // 10)}
     if options.dataset == "digits":
         base, seeds = for_mode("laptop")
         configs = everything(base.replace(**changes), seeds)
