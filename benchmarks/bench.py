@@ -11,6 +11,7 @@ ratios within rounds, so that a machine that slows down for a while slows all of
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -331,7 +332,7 @@ def main() -> None:
             continue
         table = PARTS[name](device, options.rounds)
         print(f"\n{name}: {PARTS[name].__doc__.splitlines()[0]}\n{table.round(2).to_string()}", flush=True)
-        facts = {"hardware": hardware(device), "threads": torch.get_num_threads(), "torch": VERSIONS["torch"]}
+        facts = {"hardware": hardware(device), "cores": os.cpu_count(), "torch": VERSIONS["torch"]}
         table.reset_index().assign(**facts).to_csv(
             FOLDER / f"{name}-{device.type}.csv", index=False, float_format="%.4g"
         )

@@ -23,7 +23,7 @@ def explorer(t: float, K: float, rho: float, eps: float) -> Chart:
     x = np.linspace(-7, 7, 281)
     for sign, colour in ((-1, UNDER), (1, WELL)):
         chart.line(x, norm.pdf(x - sign * t), colour).line(x, norm.pdf(x - sign * t_eps), colour, dash="5 4", width=1.5)
-        wrong = x[(x - robust_boundary) * sign < 0]
+        wrong = (np.minimum if sign > 0 else np.maximum)(x, robust_boundary)
         chart.area(wrong, norm.pdf(wrong - sign * t_eps), colour)
     chart.line([boundary] * 2, [0, 0.42], "#111").line([robust_boundary] * 2, [0, 0.42], "#111", dash="5 4")
     chart.text(
@@ -71,7 +71,8 @@ def robust_cloud(rho: float, eps: float) -> Chart:
     w, b = theory.fit_robust_linear(x, y, eps=eps, rho=rho)
     wrong = theory.robust_margin(w, b, x, y, eps) <= 0
     said = f"ρ = {rho:.3g}, ε = {eps:.2f}: {wrong[y < 0].mean():.0%} of the rare and {wrong[y > 0].mean():.0%} of the frequent can be pushed across"
-    chart = Chart((-4, 4), (-3.4, 3.4), height=400, width=560, x_label="x₁", alt=said).ticks(range(-4, 5, 2))
+    chart = Chart((-4, 4), (-3.4, 3.4), height=400, width=465, x_label="x₁ (x₂ upwards)", alt=said)  # equal units
+    chart.ticks(range(-4, 5, 2)).y_ticks(range(-2, 3, 2))
     chart.points(*x[y > 0].T, WELL, box=(eps, eps)).points(*x[y < 0].T, UNDER, triangle=True, box=(eps, eps))
     if np.abs(w).max() > 1e-3:
         normal = w / np.linalg.norm(w)
