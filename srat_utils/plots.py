@@ -191,9 +191,10 @@ def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]
     for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
         rare = {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.6}
         mark = rare if under[index] else {"marker": "o", "s": 12, "alpha": 0.65}
-        axis.scatter(*points[labels == index].T, color=colours[index], **mark)
-        if len(classes) > 2 and (labels == index).any():  # colours alone would not do in greyscale
-            middle = np.median(points[labels == index], axis=0)
+        own = points[labels == index]
+        axis.scatter(*own.T, color=colours[index], **mark)
+        if len(classes) > 2 and len(own):  # colours alone would not do in greyscale
+            middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
             axis.annotate(classes[index], middle, ha="center", va="center", fontsize=9, path_effects=HALO)
     axis.set(xticks=[], yticks=[])
 
