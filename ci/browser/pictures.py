@@ -63,7 +63,12 @@ def findings(page, seconds: float = 20) -> list[str]:
 def pixels(page) -> bytes | None:
     """What the pictures of the focused slider look like; None where there are none."""
     place = page.evaluate(PLACE)
-    return place and page.screenshot(clip=place)
+    while place:
+        seen = page.screenshot(clip=place)
+        before, place = place, page.evaluate(PLACE)
+        if place == before:  # else the picture left, or another came, while this one was taken
+            return seen
+    return None
 
 
 def keys(handle) -> tuple[str, str]:
