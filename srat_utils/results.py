@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from sklearn.decomposition import PCA
 
-from . import evaluation
+from . import evaluation, features
 from .config import Config
+from .data import make_imbalanced
 from .runs import PROJECT, VERSIONS, Run, sweep, write
 
 FOLDER = PROJECT / "results"
@@ -36,10 +39,11 @@ class Result:
         return evaluation.summarise(self.metrics)
 
 
-def export(runs: Iterable[Run], folder: Path | None = None) -> None:
+def export(runs: Iterable[Run], folder: Path | None = None, *, histories: bool = False) -> None:
     """Add finished runs to `folder`/<dataset>/runs.csv (provenance, a row a run) and metrics.csv (accuracy per class).
 
     Runs that are there already are replaced; rows have a fixed order, so that equal results give equal files.
+    histories: write history.csv, too (losses, a row an epoch): of runs that take hours to make again.
     """
     runs = sorted({run.config.fingerprint: run for run in runs}.values(), key=lambda run: run.config.name)
     for dataset in sorted({run.config.dataset for run in runs}):
@@ -48,10 +52,11 @@ def export(runs: Iterable[Run], folder: Path | None = None) -> None:
         chosen = [run for run in runs if run.config.dataset == dataset]
         rows = pd.DataFrame([row(run) for run in chosen])
         metrics = pd.concat([run.metrics.assign(fingerprint=run.config.fingerprint) for run in chosen])
-        for name, new, order in (
-            ("runs.csv", rows, [*KEYS, "changes"]),
-            ("metrics.csv", metrics, ["fingerprint"]),
-        ):
+        files = [("runs.csv", rows, [*KEYS, "changes"]), ("metrics.csv", metrics, ["fingerprint"])]
+        if histories:
+            history = pd.concat([run.history.assign(fingerprint=run.config.fingerprint) for run in chosen])
+            files.append(("history.csv", history, ["fingerprint"]))
+        for name, new, order in files:
             if (home / name).exists():
                 old = pd.read_csv(home / name, dtype=new.dtypes.to_dict() if name == "metrics.csv" else None)
                 new = pd.concat([old[~old["fingerprint"].isin(new["fingerprint"])], new])
@@ -59,6 +64,28 @@ def export(runs: Iterable[Run], folder: Path | None = None) -> None:
             new = new.sort_values(order, kind="stable")
             write(home / name, lambda path, new=new: new.to_csv(path, index=False, float_format="%.6g"))
     read.cache_clear()
+
+
+def export_features(run: Run, folder: Path | None = None, *, per_class: int = 100, components: int = 50) -> None:
+    """Write what a picture like Figure 4 needs, without its model, to `folder`/<dataset>/features-<fingerprint>.npz.
+
+    features: float16 [N,≤components], the first principal components of attacked training images' penultimate features.
+    labels: int64 [N].  At most per_class images a class.  A file that is there already stays as it is.
+    """
+    home = Path(folder or FOLDER) / run.config.dataset
+    target = home / f"features-{run.config.fingerprint}.npz"
+    if target.exists():
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    sample = make_imbalanced(run.data.train, "none", max_per_class=per_class)
+    z = features.penultimate(run.model, sample, run.config.training_attack)
+    z = PCA(min(components, *z.shape), svd_solver="full").fit_transform(z).astype(np.float16)
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:  # given a path, NumPy adds an ending of its own
+            np.savez_compressed(file, features=z, labels=sample.labels)
+
+    write(target, save)
 
 
 def row(run: Run) -> dict:

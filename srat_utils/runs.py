@@ -289,6 +289,8 @@ def sweep(
 
     def tasks() -> Iterator:
         for name, config in missing.items():  # joblib takes a task when a process is free for it
+            if end is not None and time.time() >= end:
+                return
             running.append(name)
             show_running()
             yield joblib.delayed(_attempt)(config, store, end)

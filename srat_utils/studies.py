@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
 from . import results
 from .config import Config, for_mode, imbalances
 from .methods import METHODS
-from .runs import PROJECT, sweep
+from .runs import PROJECT, Run, sweep
 
 IN_ORDER = (
     "CE", "SRAT-LDAM", "DRCB-LDAM", "SRAT-CE", "DRCB-CE", "SRAT-Focal", "DRCB-Focal", "CB-Reweight", "LDAM", "Focal", "CB-Focal",
 )  # fmt: skip
 SRAT = ("SRAT-CE", "SRAT-Focal", "SRAT-LDAM")
+FIGURE_4 = ("CE", "DRCB-LDAM", "SRAT-LDAM")  # whose features the paper shows
 LAMBDAS = (0.0, 0.3, 1.0, 4.0, 8.0)  # Figure 6
 RATIOS = (10.0, 50.0, 100.0, 200.0)  # Figure 5, beside the class-balanced weights
 
@@ -110,6 +112,17 @@ def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
     return tables + natural + by_ratio
 
 
+def keep(runs: Iterable[Run], folder: Path) -> None:
+    """Write the runs' numbers and, of the paper's own, what is lost with the GPU they were made on: losses, Figure 4's features."""
+    runs = list(runs)
+    own = [run for run in runs if run.config.dataset != "digits"]
+    results.export([run for run in runs if run.config.dataset == "digits"], folder)
+    results.export(own, folder, histories=True)
+    for run in own:
+        if run.config.method in FIGURE_4 and run.config.adversarial and run.config.classes is None:
+            results.export_features(run, folder)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.studies", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
@@ -132,9 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         configs = papers_own(options.dataset, **changes)
     folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
-    # After every run, so that nothing measured is lost with the machine; the first call brings what was finished before.
-    runs = sweep(configs, minutes=options.minutes, after_run=lambda run: results.export([run], folder))
-    results.export(runs, folder)
+    # After every run, so that nothing measured is lost with the machine; then what an earlier call left unwritten.
+    runs = sweep(configs, minutes=options.minutes, after_run=lambda run: keep([run], folder))
+    keep(runs, folder)
     done = len({run.config.name for run in runs})
     print(f"{done} of {len({config.name for config in configs})} runs are finished and written to {folder}")
 

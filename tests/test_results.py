@@ -67,6 +67,25 @@ def test_the_settings_that_differ_from_the_defaults_are_stored_so_that_a_row_can
         assert results.config_of(row._asdict()).fingerprint == row.fingerprint
 
 
+def test_histories_and_features_are_kept_of_runs_that_cannot_be_made_again_at_once(runs, tmp_path):
+    for _ in range(2):
+        results.export(runs, tmp_path, histories=True)
+        results.export_features(runs[2], tmp_path, per_class=5, components=8)
+    history = pd.read_csv(tmp_path / "digits/history.csv")
+    assert len(history) == sum(config.epochs for config in CONFIGS)
+    for run in runs:
+        kept = history[history["fingerprint"] == run.config.fingerprint]
+        assert np.allclose(kept["loss"], run.history["loss"], rtol=1e-5)
+    with np.load(tmp_path / f"digits/features-{runs[2].config.fingerprint}.npz") as stored:
+        z, labels = stored["features"].astype(np.float64), stored["labels"]
+    counts = np.minimum(runs[2].data.train.counts, 5)
+    assert np.bincount(labels).tolist() == counts.tolist() and z.shape == (counts.sum(), 8)
+    # Principal components have mean 0 and are uncorrelated, the first with the largest variance.
+    covariance = np.cov(z.T)
+    assert np.abs(z.mean(0)).max() < 0.01 and (np.diff(np.diag(covariance)) <= 1e-3).all()
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.01 * covariance.max()
+
+
 def test_an_empty_folder_has_no_results(tmp_path):
     assert results.read("digits", tmp_path) == {}
 

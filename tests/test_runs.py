@@ -401,8 +401,9 @@ def test_without_time_a_sweep_begins_nothing(finished, no_training):
 
 
 def test_a_sweep_out_of_time_goes_on_later_to_the_same_end(finished, tmp_path, monkeypatch):
-    # The clock is looked at when the sweep and the run begin and after each epoch: the second epoch is the last in time.
-    seconds, reported = iter((0, 1, 2, 1000)), []
+    # The clock is looked at when the sweep begins, when the run is handed out and begins, and after each epoch: the second
+    # epoch is the last in time.
+    seconds, reported = iter((0, 1, 2, 3, 1000)), []
     monkeypatch.setattr(runs, "time", SimpleNamespace(time=lambda: next(seconds), monotonic=time.monotonic))
     assert sweep([TINY], jobs=1, store=tmp_path, minutes=10, progress=False, after_run=reported.append) == []
     monkeypatch.undo()
