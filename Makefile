@@ -34,7 +34,7 @@ outputs: .venv/installed
 	$(PY) ci/picture.py notebooks/01_imbalance_preliminary.ipynb figure results/preliminary_study.png
 
 results: .venv/installed
-	$(PY) -m srat_utils.studies
+	$(PY) -m srat_utils.course.studies
 
 bench: .venv/tested build/peers/installed
 	$(PY) benchmarks/bench.py

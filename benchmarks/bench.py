@@ -33,14 +33,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "build" / "peers")]
 
 import peers  # noqa: E402
 
-from srat_utils import Config, data, features, load_dataset, losses, sweep  # noqa: E402
-from srat_utils.attacks import Attack, pgd  # noqa: E402
-from srat_utils.models import build  # noqa: E402
-from srat_utils.runs import VERSIONS, hardware  # noqa: E402
-from srat_utils.training import State, cpu_threads, fit, train_epoch  # noqa: E402
+from srat_utils import Config, features, load_dataset, losses, sweep  # noqa: E402
+from srat_utils.attacks import PGD, pgd  # noqa: E402
+from srat_utils.images import ImageDataset  # noqa: E402
+from srat_utils.models import Classifier, Spec  # noqa: E402
+from srat_utils.provenance import VERSIONS, hardware  # noqa: E402
+from srat_utils.terms import Facts  # noqa: E402
+from srat_utils.training import Job, State, cpu_threads, fit, train_epoch  # noqa: E402
 
 FOLDER = ROOT / "results" / "benchmarks"
-PAPER_ATTACK = Attack(8 / 255, 2 / 255, 10)
+PAPER_ATTACK = PGD(8 / 255, 2 / 255, 10)
 FORWARD_GFLOP = 1.11  # of ResNet-18 for one image of 3×32×32
 FORWARDS_AN_IMAGE = 23  # 10 attack steps of forward and input gradient, then forward and full backward
 
@@ -87,7 +89,7 @@ def attack(device: torch.device, rounds: int) -> pd.DataFrame:
         ("ResNet-18, 3×32×32", "resnet18", (3, 32, 32)),
         ("small-cnn, 1×8×8", "small-cnn", (1, 8, 8)),
     ):
-        plain = build(architecture, shape[0], 10).to(device).eval()
+        plain = build(architecture, shape[0], 10).to(device, memory_format=torch.contiguous_format).eval()
         batch = torch.rand(32, *shape, device=device), torch.randint(10, (32,), device=device)
         work = {"ours": partial(pgd, plain, *batch, PAPER_ATTACK)}
         if architecture == "resnet18":
@@ -130,23 +132,28 @@ def epoch(device: torch.device, rounds: int) -> pd.DataFrame:
     return pd.concat(tables, names=["epoch"])
 
 
-def our_epoch(config: Config, dataset: data.ImageDataset, device: torch.device) -> Callable[[], object]:
+def build(architecture: str, channels: int, classes: int) -> Classifier:
+    return Spec(architecture, channels, (32, 32), tuple(map(str, range(classes)))).build()
+
+
+def our_epoch(config: Config, dataset: ImageDataset, device: torch.device) -> Callable[[], object]:
     state = State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
     weight = torch.ones(10, device=device)
-    return partial(train_epoch, config, state, images, labels, losses.cross_entropy, weight, epoch=0)
+    job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
+    return partial(train_epoch, config, job, state, images, labels, weight)
 
 
-def their_epoch(config: Config, dataset: data.ImageDataset, device: torch.device) -> Callable[[], object]:
+def their_epoch(config: Config, dataset: ImageDataset, device: torch.device) -> Callable[[], object]:
     model = State.fresh(config, dataset, device).model.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=2e-4)
     return partial(peers.epoch_with_a_loader, config, model, optimizer, *dataset.tensors(torch.device("cpu")))
 
 
-def random_images(number: int, side: int = 32) -> data.ImageDataset:
+def random_images(number: int, side: int = 32) -> ImageDataset:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (number, side, side, 3), dtype=np.uint8)
-    return data.ImageDataset(pixels, np.arange(number) % 10, tuple("0123456789"), "random images")
+    return ImageDataset(pixels, np.arange(number) % 10, tuple("0123456789"), "random images")
 
 
 def limit(device: torch.device, rounds: int) -> pd.DataFrame:
@@ -206,10 +213,13 @@ def parts(device: torch.device, rounds: int) -> pd.DataFrame:
     def fresh(statement: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-c", statement], cwd=ROOT, check=True)
 
-    model, test = build("small-cnn", 1, 10).to(device), load_dataset("digits").test.tensors(device)
+    model, test = (
+        build("small-cnn", 1, 10).to(device, memory_format=torch.contiguous_format),
+        load_dataset("digits").test.tensors(device),
+    )
 
     def evaluated(batch: int) -> Callable[[], object]:
-        attack = Attack(0.2, 0.05, 20)
+        attack = PGD(0.2, 0.05, 20)
         pieces = [(x.float() / 255, y) for x, y in zip(*(part.split(batch) for part in test), strict=True)]
         return lambda: [pgd(model, x, y, attack) for x, y in pieces]
 
@@ -255,7 +265,7 @@ def growth(device: torch.device, rounds: int) -> pd.DataFrame:
     def attack_on(batch=16, side=16, classes=10, steps=5):
         model = build("resnet18", 3, classes).to(device, memory_format=torch.channels_last)
         x, y = torch.rand(batch, 3, side, side, device=device), torch.randint(classes, (batch,), device=device)
-        return lambda: pgd(model, x, y, Attack(8 / 255, 2 / 255, steps))
+        return lambda: pgd(model, x, y, PGD(8 / 255, 2 / 255, steps))
 
     for name, option, settings in (
         ("attack, batch", "batch", (8, 16, 32, 64)),

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from srat_utils import data
-from srat_utils.attacks import Attack
+from srat_utils.attacks import PGD
+from srat_utils.batches import augment
 
 AttackFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def backward_loop(model: nn.Module, attack: Attack) -> AttackFunction:
+def backward_loop(model: nn.Module, attack: PGD) -> AttackFunction:
     """The loop that most training code holds, the paper's base library's too: `loss.backward()` for an image's gradient.
 
     It computes the gradients of all parameters on the way, and throws them away.
@@ -35,13 +35,13 @@ def backward_loop(model: nn.Module, attack: Attack) -> AttackFunction:
     return run
 
 
-def torchattacks(model: nn.Module, attack: Attack) -> AttackFunction:
+def torchattacks(model: nn.Module, attack: PGD) -> AttackFunction:
     from torchattacks import PGD  # a peer, not a requirement
 
     return PGD(model.eval(), eps=attack.eps, alpha=attack.step, steps=attack.steps, random_start=True)
 
 
-def foolbox(model: nn.Module, attack: Attack) -> AttackFunction:
+def foolbox(model: nn.Module, attack: PGD) -> AttackFunction:
     from foolbox import PyTorchModel
     from foolbox.attacks import LinfPGD
 
@@ -50,7 +50,7 @@ def foolbox(model: nn.Module, attack: Attack) -> AttackFunction:
     return lambda x, y: pgd.run(wrapped, x, y, epsilon=attack.eps)
 
 
-def art(model: nn.Module, attack: Attack) -> AttackFunction:
+def art(model: nn.Module, attack: PGD) -> AttackFunction:
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
@@ -86,7 +86,7 @@ def epoch_with_a_loader(config, model: nn.Module, optimizer, images: torch.Tenso
     for x, y in loader:
         x = x.float() / 255
         if config.augmentation != "none":
-            x = data.augment(x, noise, flip=config.augmentation == "crop+flip")
+            x = augment(x, noise, flip=config.augmentation == "crop+flip")
         x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
         x = attack(x, y)
         model.train()

@@ -19,7 +19,7 @@ from run_notebooks import MODES, SIZE_LIMIT, WIDGET_VIEW, course, parameter_defa
 MOST_CELLS, MOST_LINES, USUAL_LINES, MOST_WORDS = 60, 25, 15, 120
 WORDS_PER_LINE = (6, 24)
 SENTENCE = 5
-DRAWS = re.compile(r"\b(plots\.show|widgets\.\w+|plt\.(?!rc|style)\w+)\(")
+DRAWS = re.compile(r"^(plots|widgets)\.\w+\(|\bplots\.Picture\(|\bplt\.(?!rc|style)\w+\(", re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w./])(/home/|/root/|/Users/|/work/|/tmp/|[A-Z]:\\Users\\)")
 NOT_PROSE = (
     r"<details>.*?</details>", r"```.*?```", r"<!--.*?-->", r"\$\$.*?\$\$", r"\$[^$]*\$", r"`[^`]*`",
@@ -138,7 +138,7 @@ def committed(notebook, number: str) -> Iterator:
             if WIDGET_VIEW in data:
                 yield cell, "a stored widget, which only a live kernel can show: run `make outputs`"
             if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
-                yield cell, "a figure without alt text: use plots.show"
+                yield cell, "a figure without alt text: make it a plots.Picture"
         if path := MACHINE_PATH.search("\n".join(shown_text)):
             yield cell, f"a path of one machine, {path[0]}…: make it relative, or a parameter"
 

@@ -2,7 +2,10 @@
 
 from .config import Config
 from .data import load_dataset
+from .evaluation import PAPER
 from .methods import METHODS
-from .runs import sweep, train
+from .models import load
+from .runs import train
+from .sweeps import sweep
 
-__all__ = ["METHODS", "Config", "load_dataset", "sweep", "train"]
+__all__ = ["METHODS", "PAPER", "Config", "load", "load_dataset", "sweep", "train"]

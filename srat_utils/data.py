@@ -1,123 +1,26 @@
-"""The course's training sets: digits, CIFAR-10, SVHN or your own; Step-K and Exp-K subsets; binary pairs; augmentation."""
+"""The course's training sets, and the door to the rooms behind it: images, imbalance, sources."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
+from .images import DataError, ImageDataset, Split, nearest
+from .imbalance import class_counts, make_imbalanced, parse_imbalance, restrict, under_represented
+from .sources import TEST_SEED, load_source
 
-from .sources import HOSTED, DataError, ImageDataset, Split, data_folders, hosted, nearest, own_images, own_path, stamp
-
-ALIASES = {"auto": "automobile"}  # the paper's short name
-TEST_SEED = 0  # the same for every run, so that all seeds share a test set
-DIGITS_TEST_PER_CLASS = 70
-
-
-# --- imbalance
-
-
-class Imbalance(NamedTuple):
-    form: str  # "step", "exp", "balanced" or "none"
-    ratio: float = 1.0  # K
-    literal: bool = False  # on each class's own count instead of a common n_max
-
-
-def parse_imbalance(text: str) -> Imbalance:
-    """ "exp-100-literal" -> Imbalance("exp", 100.0, True).  DataError for an unknown form, or a K that is not a number ≥ 1."""
-    if text in ("none", "balanced"):
-        return Imbalance(text)
-    form, _, rest = str(text).partition("-")
-    if form not in ("step", "exp"):
-        hint = nearest(form, ("step-K", "exp-K", "balanced", "none"))
-        raise DataError(f"unknown imbalance {text!r}; {hint} (K is the imbalance ratio, as in step-10)")
-    number = rest.removesuffix("-literal")
-    try:
-        ratio = float(number)
-    except ValueError:
-        ratio = math.nan
-    if not 1 <= ratio < math.inf:
-        raise DataError(f"imbalance {text!r}: K must be a number of 1 or more, as in {form}-10, not {number!r}")
-    return Imbalance(form, ratio, literal=number != rest)
-
-
-def class_counts(imbalance: str, available: Sequence[int], classes: Sequence[str] | None = None) -> list[int]:
-    """Training images a class, [C], n_max = min(available).
-
-    step-K: the first C − C//2 classes keep n_max, the others get ⌊n_max/K⌋.  exp-K: ⌊n_max·K^(−i/(C−1))⌋ for class i.
-    "-literal" puts class i's own count in place of n_max, as section 5.1 of the paper writes it; K is exact only without it.
-    "balanced": n_max each.  "none": available.  classes: names for the error where a class would get no image.
-    """
-    form, ratio, literal = parse_imbalance(imbalance)
-    available = np.asarray(available, dtype=np.int64)
-    index, total = np.arange(len(available)), len(available)
-    names = list(classes) if classes is not None else [str(i) for i in index]
-    if (available < 1).any():
-        raise DataError(
-            f"class {names[available.argmin()]!r} has no training image; add some, or leave it out with classes=…"
-        )
-    base = available if literal or form == "none" else np.full(total, available.min())
-    step = (index >= total - total // 2).astype(float)
-    exponent = {"step": step, "exp": index / max(total - 1, 1)}.get(form, np.zeros(total))
-    counts = np.floor(base * ratio**-exponent + 1e-9).astype(int)  # 5000/100 must not become 49
-    if (counts < 1).any():
-        cut = exponent > 0
-        largest = math.floor(np.exp(np.min(np.log(base[cut]) / exponent[cut])) + 1e-9)
-        raise DataError(
-            f"{imbalance}: class {names[counts.argmin()]!r} would get no image; K can be at most {largest} here"
-        )
-    return counts.tolist()
-
-
-def make_imbalanced(
-    dataset: ImageDataset, imbalance: str, seed: int = 0, max_per_class: int | None = None
-) -> ImageDataset:
-    """A random subset with `class_counts` images a class, in the original order.
-
-    Drawn with a generator of its own: the global ones are left alone.  At one seed a class's smaller subset lies inside its
-    larger ones.  max_per_class caps what each class has available.
-    """
-    available = np.minimum(dataset.counts, max_per_class or len(dataset))
-    counts = class_counts(imbalance, available, dataset.classes)
-    generator = np.random.default_rng(seed)
-    orders = [generator.permutation(np.flatnonzero(dataset.labels == label)) for label in range(len(counts))]
-    return dataset.subset(np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)])))
-
-
-def under_represented(counts: Sequence[int]) -> np.ndarray:
-    """bool [C]: the C//2 least frequent classes, the paper's "Under"; of equally frequent ones the later."""
-    counts = np.asarray(counts)
-    order = np.lexsort((-np.arange(len(counts)), counts))
-    under = np.zeros(len(counts), dtype=bool)
-    under[order[: len(counts) // 2]] = True
-    return under
-
-
-def restrict(dataset: ImageDataset, classes: Sequence[str]) -> ImageDataset:
-    """Only these classes, relabelled 0, 1, … in this order.  DataError for fewer than two, an unknown one, or the same twice."""
-    names = [ALIASES.get(name, name) if name not in dataset.classes else name for name in map(str, classes)]
-    for name in names:
-        if name not in dataset.classes:
-            raise DataError(f"unknown class {name!r}; {nearest(name, dataset.classes)}")
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise DataError(
-            f"classes must name at least two different classes, not {', '.join(names)}; {nearest('', dataset.classes)}"
-        )
-    relabelled = np.full(len(dataset.classes), -1)
-    relabelled[[dataset.classes.index(name) for name in names]] = np.arange(len(names))
-    labels = relabelled[dataset.labels]
-    keep = np.flatnonzero(labels >= 0)
-    return replace(dataset.subset(keep), labels=labels[keep], classes=tuple(names))
-
-
-# --- loading
+__all__ = [
+    "DataError",
+    "ImageDataset",
+    "Split",
+    "class_counts",
+    "load_dataset",
+    "make_imbalanced",
+    "nearest",
+    "parse_imbalance",
+    "restrict",
+    "under_represented",
+]
 
 
 def load_dataset(
@@ -135,51 +38,10 @@ def load_dataset(
     names, well-represented ones first; both sets are restricted to them and relabelled 0, 1, ….  test_per_class: a sample of
     the test set, the same for every seed.  A set is read from disk once a process.  Raises DataError.
     """
-    train, test = load_source(str(dataset))
+    train, test, _ = load_source(str(dataset))
     if classes is not None:
         train, test = restrict(train, classes), restrict(test, classes)
     train = make_imbalanced(train, imbalance, seed, max_per_class)
     if test_per_class:
         test = make_imbalanced(test, "none", TEST_SEED, test_per_class)
     return Split(train, test)
-
-
-def load_source(dataset: str) -> Split:
-    if dataset == "digits":
-        return digits()
-    if dataset in HOSTED:
-        return hosted(dataset, data_folders())
-    path = own_path(dataset)
-    return own_images(path, stamp(path))
-
-
-@lru_cache(maxsize=1)
-def digits() -> Split:
-    """scikit-learn's 1,797 handwritten digits, 8×8, grey; 70 a class are held out as the test set."""
-    stored = load_digits()
-    images = np.round(stored.images * (255 / 16)).astype(np.uint8)[..., None]
-    everything = ImageDataset(images, stored.target, tuple("0123456789"), "digits test")
-    test = make_imbalanced(everything, "balanced", TEST_SEED, DIGITS_TEST_PER_CLASS)
-    rest = np.setdiff1d(everything.indices, test.indices)
-    return Split(replace(everything.subset(rest), name="digits train"), test)
-
-
-# --- augmentation
-
-
-def augment(images: torch.Tensor, generator: torch.Generator, padding: int = 4, flip: bool = True) -> torch.Tensor:
-    """A random crop after zero padding and, for half of the images, a horizontal flip; each image draws its own.
-
-    images: float or uint8 [N,C,H,W] on the generator's device.  Returns a tensor like `images`.
-    """
-    n, c, h, w = images.shape
-    device = images.device
-    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=device)
-    rows, columns = top + torch.arange(h, device=device), left + torch.arange(w, device=device)
-    if flip:
-        mirrored = torch.rand(n, 1, generator=generator, device=device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    image, channel = torch.arange(n, device=device), torch.arange(c, device=device)
-    return F.pad(images, [padding] * 4)[
-        image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]
-    ]

@@ -1,55 +1,194 @@
-"""Accuracy per class, clean and under attack, in percent."""
+"""What a finished network is worth: protocols of attacks, outcomes per image, accuracies per class in percent."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import torch
 
-from .attacks import Attack, frozen, pgd
-from .data import ImageDataset
+from .attacks import frozen
+from .config import Config
+from .images import ImageDataset
 from .models import Classifier
 
 BATCH = 512
 COLLAPSED_ABOVE = 0.9  # share of clean predictions that one class takes
+CLEAN = "clean"
+TO_DO, FALLEN_BEFORE = -2, -1  # in place of a prediction
 
 
-def evaluate(model: Classifier, dataset: ImageDataset, attacks: list[Attack], *, seed: int = 0) -> pd.DataFrame:
-    """Tidy frame, a row for each class and attack: class, images, attack, accuracy, predicted.
+@dataclass(frozen=True)
+class Protocol:
+    """A named way to test a network.
 
-    attack is "clean" or the attack's name ("pgd-20"); accuracy is in percent of the class's own images; predicted counts
-    the images of any class that the model put into this one.
+    attacks: config → the attacks, in their order; a name of theirs ends in "@" and the budget ε.
+    union: whether an image that one of them, or no attack at all, has turned is spared the others, so that "robust" is the worst
+    case over all of them.  Otherwise every attack sees every image.
+    """
+
+    name: str
+    attacks: Callable[[Config], Sequence]
+    union: bool = False
+
+    def key(self, config: Config) -> str:
+        """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
+        used = f"{list(self.attacks(config))} {self.union} {config.test_per_class} {config.seed}"
+        return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
+
+
+PAPER = Protocol("paper", lambda config: [config.evaluation_attack])
+
+
+@dataclass
+class Outcomes:
+    """What a network said of each test image.  test: the set's fingerprint.  labels: int16 [N].
+
+    predictions: "clean" or an attack's name → int16 [N]; −1 where the image had fallen before, −2 where it is still to be tried.
+    noise: the state of the attack's random numbers, in the middle of an evaluation.
+    """
+
+    test: str
+    labels: np.ndarray
+    predictions: dict[str, np.ndarray]
+    noise: np.ndarray | None = None
+
+    @property
+    def complete(self) -> bool:
+        return not any((said == TO_DO).any() for said in self.predictions.values())
+
+    def worst(self, names: Sequence[str]) -> np.ndarray:
+        """The first wrong prediction among those of `names`, and the label where all are right.  int16 [N]."""
+        worst = self.labels.copy()
+        for name in reversed(names):
+            said = self.predictions[name]
+            wrong = (said != self.labels) & (said >= 0)
+            worst[wrong] = said[wrong]
+        return worst
+
+    def robust(self, union: bool) -> dict[str, tuple[list[str], np.ndarray]]:
+        """Budget → (the attacks that have it, the worst predictions under them)."""
+        budgets: dict[str, list[str]] = {}
+        for name in self.predictions:
+            if name != CLEAN:
+                budgets.setdefault(name.partition("@")[2], []).append(name)
+        clean = [CLEAN] if union else []
+        return {budget: (names, self.worst([*clean, *names])) for budget, names in budgets.items()}
+
+    def write(self, path: Path) -> None:
+        noise = np.array([], np.uint8) if self.noise is None else self.noise
+        said = np.stack(list(self.predictions.values()))
+        with path.open("wb") as file:  # given a path, NumPy adds an ending of its own
+            np.savez_compressed(
+                file, test=self.test, labels=self.labels, names=list(self.predictions), predictions=said, noise=noise
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> Outcomes:
+        with np.load(path, allow_pickle=False) as stored:
+            predictions = dict(zip(stored["names"].tolist(), stored["predictions"].copy(), strict=True))
+            noise = stored["noise"] if len(stored["noise"]) else None
+            return cls(str(stored["test"]), stored["labels"], predictions, noise)
+
+
+def attempt(
+    model: Classifier,
+    dataset: ImageDataset,
+    attacks: Sequence,
+    *,
+    union: bool = False,
+    seed: int = 0,
+    outcomes: Outcomes | None = None,
+    save: Callable[[Outcomes], None] = lambda outcomes: None,
+) -> Outcomes:
+    """Try the images as they are and under each attack.
+
+    outcomes: where to go on from.  save: called with the outcomes after each batch.
     """
     device = next(model.parameters()).device
     images, labels = dataset.tensors(device)
+    if outcomes is None:
+        names = [CLEAN, *(attack.name for attack in attacks)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two attacks have one name: {', '.join(names[1:])}")
+        blank = {name: np.full(len(dataset), TO_DO, np.int16) for name in names}
+        outcomes = Outcomes(dataset.fingerprint, dataset.labels.astype(np.int16), blank)
+    tried, broken_off = [], outcomes.noise
+    for name, attack in zip(outcomes.predictions, (None, *attacks), strict=True):
+        said = outcomes.predictions[name]
+        generator = torch.Generator(device).manual_seed(seed)
+        if broken_off is not None and (said >= 0).any() and (said == TO_DO).any():
+            generator.set_state(torch.from_numpy(broken_off))
+        if union and attack is not None:
+            said[(said == TO_DO) & (outcomes.worst(tried) != outcomes.labels)] = FALLEN_BEFORE
+        tried.append(name)
+        for index in torch.from_numpy(np.flatnonzero(said == TO_DO)).to(device).split(BATCH):
+            x, y = images[index].float() / 255, labels[index]
+            if attack is not None:
+                x = attack(model, x, y, generator=generator)
+            with torch.no_grad(), frozen(model):
+                said[index.cpu().numpy()] = model(x).argmax(1).cpu().numpy()
+            outcomes.noise = generator.get_state().numpy()
+            save(outcomes)
+    outcomes.noise = None
+    return outcomes
+
+
+def accuracies(
+    outcomes: Outcomes, classes: Sequence[str], rare: Sequence[bool], *, union: bool = False
+) -> pd.DataFrame:
+    """Tidy frame, a row for each class, kind and attack.
+
+    Columns: class; group, "under" where rare, else "well"; images; kind; attack; accuracy, in percent of the class's own images;
+    predicted, the images of any class that the network put into this one.
+    kind "clean": the images as they are.  kind "robust": the worst case over all attacks of one budget; two budgets are two
+    attacks.  kind "attack": each of several attacks of one budget on its own, or with union up to and including it.
+    """
+    parts = [("clean", CLEAN, outcomes.predictions[CLEAN])]
+    for budget, (names, worst) in outcomes.robust(union).items():
+        alone = len(names) == 1
+        parts.append(("robust", names[0] if alone else f"{len(names)} attacks@{budget}", worst))
+        for number, name in enumerate([] if alone else names, 1):
+            said = outcomes.worst([CLEAN, *names[:number]]) if union else outcomes.predictions[name]
+            parts.append(("attack", name, said))
     rows = []
-    for name, attack in [("clean", None), *((attack.name, attack) for attack in attacks)]:
-        predictions = predict(model, images, labels, attack, seed=seed)
-        for index, class_name in enumerate(dataset.classes):
-            own = labels == index
-            accuracy = 100 * (predictions[own] == index).double().mean().item()
-            rows.append((class_name, int(own.sum()), name, accuracy, int((predictions == index).sum())))
-    return pd.DataFrame(rows, columns=["class", "images", "attack", "accuracy", "predicted"])
+    for kind, attack, said in parts:
+        for index, name in enumerate(classes):
+            own = outcomes.labels == index
+            accuracy = 100 * (said[own] == index).mean() if own.any() else np.nan
+            group = "under" if rare[index] else "well"
+            rows.append((name, group, int(own.sum()), kind, attack, accuracy, int((said == index).sum())))
+    return pd.DataFrame(rows, columns=["class", "group", "images", "kind", "attack", "accuracy", "predicted"])
 
 
-def predict(
-    model: Classifier, images: torch.Tensor, labels: torch.Tensor, attack: Attack | None = None, *, seed: int = 0
-):
-    """Predicted classes [N] of uint8 images [N,C,H,W], attacked first where an attack is given."""
-    generator = torch.Generator(images.device).manual_seed(seed)
-    predictions = []
-    for batch, truth in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-        batch = batch.float() / 255
-        if attack is not None:
-            batch = pgd(model, batch, truth, attack, generator=generator)
-        with torch.no_grad(), frozen(model):
-            predictions.append(model(batch).argmax(1))
-    return torch.cat(predictions)
+def evaluate(
+    model: Classifier, dataset: ImageDataset, attacks: Sequence, *, rare: Sequence[bool] | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """The frame of `accuracies` for a network on a data set; every attack sees every image.  rare: bool [C], default none."""
+    rare = np.zeros(len(dataset.classes), bool) if rare is None else rare
+    return accuracies(attempt(model, dataset, attacks, seed=seed), dataset.classes, rare)
+
+
+def of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The clean or the robust rows of `accuracies` or of a frame made from it: what pictures and tables show.
+
+    Raises ValueError where robust rows of two budgets would be mixed.
+    """
+    chosen = rows[rows["kind"] == kind]
+    budgets = sorted(set(chosen["attack"].str.partition("@")[2]))
+    if len(budgets) > 1:
+        raise ValueError(f"there are robust accuracies for ε = {', '.join(budgets)}; keep the rows of one of them")
+    return chosen
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row an attack: overall (per image), balanced (mean over classes), well, under (means over the group), worst class.
+    """A row a kind and attack: overall (per image), balanced (mean over classes), well, under (means over the group), worst class.
 
-    metrics: `evaluate`'s frame with the column group, "well" or "under".
+    metrics: `accuracies`' frame.  Index: kind.
     """
 
     def summary(rows: pd.DataFrame) -> pd.Series:
@@ -64,10 +203,11 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
             }
         )
 
-    return metrics.groupby("attack", sort=False)[["accuracy", "images", "group"]].apply(summary)
+    by_attack = metrics.groupby(["kind", "attack"], sort=False)[["accuracy", "images", "group"]].apply(summary)
+    return by_attack.reset_index("attack")
 
 
 def is_collapsed(metrics: pd.DataFrame) -> bool:
     """Whether one class takes almost all clean predictions: such a run is reported, never averaged in silently."""
-    clean = metrics[metrics["attack"] == "clean"]
+    clean = metrics[metrics["kind"] == "clean"]
     return bool(clean["predicted"].max() > COLLAPSED_ABOVE * clean["predicted"].sum())

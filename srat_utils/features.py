@@ -15,14 +15,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .attacks import Attack, frozen, pgd
-from .data import ImageDataset
+from .attacks import PGD, frozen
 from .evaluation import BATCH
+from .images import ImageDataset
 from .models import Classifier
-from .runs import Run
 
 
-def penultimate(model: Classifier, dataset: ImageDataset, attack: Attack | None = None, *, seed: int = 0) -> np.ndarray:
+def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = None, *, seed: int = 0) -> np.ndarray:
     """Penultimate features, float32 [N,D], of the images as they are or, with an attack, of their adversarial examples."""
     device = next(model.parameters()).device
     images, labels = dataset.tensors(device)
@@ -31,7 +30,7 @@ def penultimate(model: Classifier, dataset: ImageDataset, attack: Attack | None 
     for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         x = x.float() / 255
         if attack is not None:
-            x = pgd(model, x, y, attack, generator=generator)
+            x = attack(model, x, y, generator=generator)
         with torch.no_grad(), frozen(model):
             collected.append(model.features(x).cpu())
     return torch.cat(collected).numpy()
@@ -88,23 +87,6 @@ def aligned_embeddings(
         points = pca(z) if method == "PCA" else tsne(z, seed=seed, start=before)
         before = embedded[value] = points if before is None else aligned(points, before)
     return embedded
-
-
-def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[Hashable, dict[str, float]]]:
-    """What becomes of the features as a setting changes, for runs on one training set: value → run, in a slider's order.
-
-    Returns (value, "t-SNE" or "PCA") → attacked training images in the plane, [N,2], as `aligned_embeddings` does it,
-    and value → `separability` of attacked test images, where every class has as many.
-    """
-    z = {value: penultimate(run.model, run.data.train, run.config.training_attack) for value, run in runs.items()}
-    points = {
-        (value, method): shown for method in ("t-SNE", "PCA") for value, shown in aligned_embeddings(z, method).items()
-    }
-    measured = {}
-    for value, run in runs.items():
-        unseen = penultimate(run.model, run.data.test, run.config.evaluation_attack)
-        measured[value] = separability(unseen, run.data.test.labels)
-    return points, measured
 
 
 def variance_ratio(features: np.ndarray, labels: np.ndarray) -> float:

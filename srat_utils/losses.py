@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from .weights import Counts
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (logits [N,C], labels [N]) → [N]
 
 cross_entropy = partial(F.cross_entropy, reduction="none")
 

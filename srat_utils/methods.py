@@ -1,64 +1,71 @@
-"""The eleven methods of Tables 1–4, one row each."""
+"""A method is a row: terms that are minimised, when classes are weighted, what the adversary climbs, how the weights move."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-import torch
-
-from . import losses
-from .weights import Counts
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from .inner import INNER
+from .records import ConfigError, Record
+from .terms import CE, LDAM, Focal, Prediction, Separation
+from .updates import Plain
+from .weights import Always, Deferred
 
 
 @dataclass(frozen=True)
 class Method:
-    """loss: "CE", "Focal" or "LDAM".  weighting: "none", "always", or "deferred".  separation: whether λ·L_sep is added."""
+    """terms: records of `terms`, the first a Prediction.  weighting: None, `Always` or `Deferred` (T_d of Algorithm 1).
+
+    inner: a key of `inner.INNER`.  update: a record of `updates`.  A setting of any of these records is a setting of Config.
+    """
 
     name: str
-    loss: str
-    weighting: str = "none"
-    separation: bool = False
+    terms: tuple[Record, ...]
+    weighting: Always | None = None
+    inner: str = "cross-entropy"
+    update: Record = field(default_factory=Plain)
+
+    def __post_init__(self):
+        if not (self.terms and isinstance(self.terms[0], Prediction)):
+            raise ConfigError(f"method {self.name!r}: the first term must be a prediction loss, such as CE()")
+        if len({term.name for term in self.terms}) < len(self.terms):
+            raise ConfigError(
+                f"method {self.name!r}: two of its terms have one name, which is their column in the history"
+            )
+        if self.inner not in INNER:
+            raise ConfigError(f"method {self.name!r}: inner must be one of {', '.join(INNER)}, not {self.inner!r}")
+
+    @property
+    def loss(self) -> str:
+        """The name of the prediction loss: methods that share it are compared with each other."""
+        return type(self.terms[0]).__name__
+
+    def records(self) -> Iterator[Record]:
+        yield from self.terms
+        if self.weighting is not None:
+            yield self.weighting
+        yield self.update
+
+    def having(self, settings: dict[str, object]) -> Method:
+        """The method with these settings in place of its records' own; others' settings are passed over."""
+        weighting = self.weighting and self.weighting.having(settings)
+        terms = tuple(term.having(settings) for term in self.terms)
+        return replace(self, terms=terms, weighting=weighting, update=self.update.having(settings))
 
 
 METHODS = {
     method.name: method
     for method in (
-        Method("CE", "CE"),
-        Method("Focal", "Focal"),
-        Method("LDAM", "LDAM"),
-        Method("CB-Reweight", "CE", "always"),
-        Method("CB-Focal", "Focal", "always"),
-        Method("DRCB-CE", "CE", "deferred"),
-        Method("DRCB-Focal", "Focal", "deferred"),
-        Method("DRCB-LDAM", "LDAM", "deferred"),
-        Method("SRAT-CE", "CE", "deferred", separation=True),
-        Method("SRAT-Focal", "Focal", "deferred", separation=True),
-        Method("SRAT-LDAM", "LDAM", "deferred", separation=True),
+        Method("CE", (CE(),)),
+        Method("Focal", (Focal(),)),
+        Method("LDAM", (LDAM(),)),
+        Method("CB-Reweight", (CE(),), Always()),
+        Method("CB-Focal", (Focal(),), Always()),
+        Method("DRCB-CE", (CE(),), Deferred()),
+        Method("DRCB-Focal", (Focal(),), Deferred()),
+        Method("DRCB-LDAM", (LDAM(),), Deferred()),
+        Method("SRAT-CE", (CE(), Separation()), Deferred()),
+        Method("SRAT-Focal", (Focal(), Separation()), Deferred()),
+        Method("SRAT-LDAM", (LDAM(), Separation()), Deferred()),
     )
 }
-
-
-def prediction_loss(
-    loss: str,
-    counts: Counts,
-    *,
-    gamma: float = 1.0,
-    max_margin: float = 0.5,
-    scale: float = 30.0,
-    cosines: bool = False,
-    device: torch.device | None = None,
-) -> Loss:
-    """The function (logits [N,C], labels [N]) → loss [N] that a method trains on, before any class weight.
-
-    cosines: for LDAM, whether the logits are bare cosines that the loss has to scale.
-    """
-    if loss == "CE":
-        return losses.cross_entropy
-    if loss == "Focal":
-        return partial(losses.focal, gamma=gamma)
-    ldam = partial(losses.ldam, margins=losses.ldam_margins(counts, max_margin).to(device), scale=scale)
-    return (lambda logits, labels: ldam(scale * logits, labels)) if cosines else ldam

@@ -1,18 +1,26 @@
-"""Classifiers that give logits and penultimate features from one forward pass.
+"""Classifiers that give logits and penultimate features from one forward pass, and come back from a folder alone.
 
-Both networks take images in [0,1]; any normalisation would have to live inside the model, or ε would lose its meaning.
+All networks take images in [0,1]; any normalisation would have to live inside the model, or ε would lose its meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .images import DataError
+from .sources import as_images
 
 
 class CosineHead(nn.Module):
@@ -35,38 +43,59 @@ class CosineHead(nn.Module):
 class Classifier(nn.Module):
     """A body that maps images to penultimate features, and a head that maps features to logits.
 
-    projection: width of an MLP between the penultimate features and L_sep (Khosla et al., 2020), or None for the
-    penultimate features themselves, as the paper's t-SNE figures suggest.
+    precision: "float32", or "bf16" to compute the body in bfloat16; logits and features are float32 either way.
+    prior: None, or [C] that is taken off the logits (post-hoc logit adjustment); every attack on the model meets it.
     """
 
-    def __init__(
-        self, body: nn.Module, width: int, classes: int, *, scale: float | None = None, projection: int | None = None
-    ):
+    def __init__(self, spec: Spec, body: nn.Module, width: int):
         super().__init__()
+        self.spec, self.precision = spec, "float32"
+        classes = len(spec.classes)
         self.body = body
-        self.head = nn.Linear(width, classes) if scale is None else CosineHead(width, classes, scale)
+        self.head = nn.Linear(width, classes) if spec.scale is None else CosineHead(width, classes, spec.scale)
         self.projection = nn.Identity()
-        if projection is not None:
+        if spec.projection is not None:
             self.projection = nn.Sequential(
-                nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, projection)
+                nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, spec.projection)
             )
+        self.register_buffer("prior", None)
+
+    @property
+    def width(self) -> int:
+        """Number of penultimate features."""
+        return self.head.weight.shape[1]
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Penultimate features [N,D] of images [N,C,H,W]."""
-        return self.body(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.body(images).to(self.head.weight.dtype)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N,classes] of images [N,C,H,W]."""
         return self.logits_and_features(images)[0]
 
     def logits_and_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [N,classes] and penultimate features [N,D] from one forward pass.
+        """Logits [N,classes] and penultimate features [N,D] from one forward pass."""
+        features = self.features(images)
+        logits = self.head(features)
+        return logits if self.prior is None else logits - self.prior, features
 
-        Under autocast the body alone is computed in lower precision: logits and features come in the parameters' own.
+    @torch.no_grad()
+    def predict(self, images: np.ndarray | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+        """Class names [N] and probabilities float32 [N,classes] of pictures, in eval mode.
+
+        images: uint8 [N,H,W] or [N,H,W,C], or paths of pictures.  Raises DataError where their size or channels are not
+        those that the network was trained on.
         """
-        features = self.body(images).to(self.head.weight.dtype)
-        with torch.autocast(images.device.type, enabled=False):
-            return self.head(features), features
+        images = as_images(images, self.spec.size, self.spec.channels)
+        device, mode = self.head.weight.device, self.training
+        self.eval()
+        try:
+            batches = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).split(256)
+            probabilities = torch.cat([self(x.to(device).float() / 255).softmax(1).cpu() for x in batches]).numpy()
+        finally:
+            self.train(mode)
+        return np.asarray(self.spec.classes)[probabilities.argmax(1)], probabilities
 
 
 class ConvNorm(nn.Sequential):
@@ -82,13 +111,12 @@ class ConvNorm(nn.Sequential):
             return super().forward(x)
         return F.conv2d(x, *self.constant, self[0].stride, self[0].padding)
 
-    def fold(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of the one convolution, without gradients; under autocast already in its precision."""
-        norm, device = self[1], self[0].weight.device.type
+    def fold(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of the one convolution, without gradients."""
+        norm = self[1]
         weight, bias = fuse_conv_bn_weights(
             self[0].weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         return weight.detach().to(dtype), bias.detach().to(dtype)
 
 
@@ -99,9 +127,10 @@ def folded(model: nn.Module) -> Iterator[nn.Module]:
     The weights are folded once, on entering: nothing may train inside. Parameters get no gradients from inside.
     """
     layers = [module for module in model.modules() if isinstance(module, ConvNorm) and module.constant is None]
+    low = getattr(model, "precision", "float32") == "bf16"
     try:
         for layer in layers:
-            layer.constant = layer.fold()
+            layer.constant = layer.fold(torch.bfloat16 if low else layer[0].weight.dtype)
         yield model
     finally:
         for layer in layers:
@@ -144,23 +173,51 @@ def resnet18(channels: int) -> tuple[nn.Module, int]:
 
 _global_random_state = Lock()  # runs may be built in threads: a cluster's worker, a button in a notebook
 ARCHITECTURES = {"small-cnn": small_cnn, "resnet18": resnet18}
+CHANNELS_LAST_FROM = 16  # pixels a side; on smaller images reordering costs more than it brings
 
 
-def build(
-    architecture: str,
-    channels: int,
-    classes: int,
-    *,
-    scale: float | None = None,
-    projection: int | None = None,
-    seed: int = 0,
-) -> Classifier:
-    """A freshly initialised classifier on the CPU.
+@dataclass(frozen=True)
+class Spec:
+    """What a network is, apart from its weights; stored beside them.
 
-    scale: None for a linear head, a number for a cosine head with that scale.
-    seed: decides the initial weights alone; the global random state is left as it was.
+    size: (height, width) of the images.  classes: a name a logit.  scale: None for a linear head, a number for a cosine head.
+    projection: width of an MLP between the penultimate features and L_sep (Khosla et al., 2020), or None for the penultimate
+    features themselves, as the paper's t-SNE figures suggest.
     """
-    with _global_random_state, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        body, width = ARCHITECTURES[architecture](channels)
-        return Classifier(body, width, classes, scale=scale, projection=projection)
+
+    architecture: str
+    channels: int
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    scale: float | None = None
+    projection: int | None = None
+
+    def build(self, seed: int = 0) -> Classifier:
+        """A freshly initialised classifier on the CPU.  The seed decides the weights; the global random state stays as it was."""
+        with _global_random_state, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            body, width = ARCHITECTURES[self.architecture](self.channels)
+            model = Classifier(self, body, width)
+        return model.to(memory_format=torch.channels_last) if min(self.size) >= CHANNELS_LAST_FROM else model
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        fields = json.loads(text)
+        return cls(**(fields | {"size": tuple(fields["size"]), "classes": tuple(fields["classes"])}))
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Classifier:
+    """The trained classifier, in eval mode, that a run's folder or `Run.export` holds: spec.json and model.pt suffice."""
+    folder = Path(folder).expanduser()
+    for name in ("spec.json", "model.pt"):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} has no {name}; name the folder of a finished run or of an export")
+    model = Spec.from_json((folder / "spec.json").read_text(encoding="utf-8")).build()
+    state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    if "prior" in state:
+        model.prior = torch.empty_like(state["prior"])
+    model.load_state_dict(state)
+    return model.to(device).eval()

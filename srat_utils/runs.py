@@ -1,52 +1,45 @@
-"""A folder per run: load it if it is finished, resume it if it was interrupted, train it otherwise; and many runs at once."""
+"""A folder per run: read it if it is finished, resume it if it was interrupted, train it otherwise."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
-import re
-import subprocess
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
-import joblib
+import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.std import tqdm
 
-from . import evaluation
+from . import evaluation, provenance
 from .config import Config
-from .data import Split, load_dataset, under_represented
-from .models import Classifier
-from .training import State, fit, resolve_device
+from .data import load_dataset
+from .evaluation import PAPER, Outcomes, Protocol
+from .images import Split
+from .imbalance import under_represented
+from .models import Classifier, load
+from .training import State, cpu_threads, fit, resolve_device
 
-PROJECT = Path(__file__).resolve().parent.parent
-VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
-CHECKPOINT_EVERY = 5.0  # seconds; shorter runs are cheaper to repeat than to save
-
-
-class OutOfTime(RuntimeError):
-    """A sweep's time is over; the run that raises it is kept as it is."""
+SAVE_EVERY = 5.0  # seconds; shorter runs and evaluations are cheaper to repeat than to save
 
 
 class RunError(RuntimeError):
-    """A run that cannot be trained now; the message says why and what to do."""
+    """A run that cannot be trained or read now; the message says why and what to do."""
 
 
 def default_store() -> Path:
     """$SRAT_RUNS, else runs/ in the project, else runs/ in the working directory where the package is installed without it."""
     if "SRAT_RUNS" in os.environ:
-        return Path(os.environ["SRAT_RUNS"])
-    return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "runs"
+        return Path(os.environ["SRAT_RUNS"]).expanduser()
+    return (provenance.PROJECT if provenance.CHECKOUT else Path.cwd()) / "runs"
 
 
 def load_data(config: Config) -> Split:
@@ -63,33 +56,117 @@ def load_data(config: Config) -> Split:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run on disk; everything is read when it is first asked for."""
+    """A trained network and what was measured of it; everything is read, or computed and kept, when it is first asked for.
+
+    folder: where it lies.  None: only its numbers are kept, `facts` (the provenance) and `frames` (protocol → metrics).
+    """
 
     config: Config
-    folder: Path
+    folder: Path | None = None
+    facts: Mapping | None = None
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> bool:
+        return self.folder is None or (self.folder / "provenance.json").exists()
+
+    def evaluated(self, protocol: Protocol) -> bool:
+        if self.folder is None:
+            return protocol.name in self.frames
+        path = self.path_of(protocol)
+        return path.exists() and Outcomes.read(path).complete
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """Tidy: class, group ("well" or "under"), images, attack ("clean", "pgd-20"), accuracy in percent, predicted."""
-        return pd.read_csv(self.folder / "metrics.csv", dtype={"class": str})
+        """Under PAPER, tidy: class, group, images, kind ("clean", "robust"), attack, accuracy in percent, predicted."""
+        return self.evaluate(PAPER)
+
+    def summary(self, protocol: Protocol = PAPER) -> pd.DataFrame:
+        """A row a kind: attack, then overall, balanced, well, under, worst accuracy in percent."""
+        return evaluation.summarise(self.metrics if protocol is PAPER else self.evaluate(protocol))
+
+    def evaluate(self, protocol: Protocol, *, progress: bool = False) -> pd.DataFrame:
+        """The frame of `evaluation.accuracies` under a protocol; computed once, stored beside the model, resumed per batch."""
+        if self.folder is None:
+            if protocol.name not in self.frames:
+                raise RunError(
+                    f"of {self.config.name} the protocol {protocol.name!r} is not kept; train(config) makes the network again"
+                )
+            return self.frames[protocol.name]
+        outcomes = self.outcomes(protocol, progress=progress)
+        return evaluation.accuracies(outcomes, self.classes, self.rare, union=protocol.union)
+
+    def outcomes(self, protocol: Protocol = PAPER, *, progress: bool = False) -> Outcomes:
+        """What the network said of each test image under a protocol."""
+        path = self.path_of(protocol)
+        if path.exists() and (known := Outcomes.read(path)).complete:
+            return known
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            known = Outcomes.read(path) if path.exists() else None
+            if known is None or not known.complete:
+                known = self._attempt(protocol, path, known, progress)
+        return known
+
+    def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
+        attacks, saved = protocol.attacks(self.config), time.monotonic()
+        bar = tqdm(
+            total=len(self.data.test) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress
+        )
+
+        def save(outcomes: Outcomes) -> None:
+            nonlocal saved
+            bar.update(sum(int((said != evaluation.TO_DO).sum()) for said in outcomes.predictions.values()) - bar.n)
+            if time.monotonic() - saved > SAVE_EVERY:
+                write(path, outcomes.write)
+                saved = time.monotonic()
+
+        with bar, cpu_threads(self.config):
+            done = evaluation.attempt(
+                self.model,
+                self.data.test,
+                attacks,
+                union=protocol.union,
+                seed=self.config.seed,
+                outcomes=known,
+                save=save,
+            )
+        write(path, done.write)
+        return done
+
+    def path_of(self, protocol: Protocol) -> Path:
+        if self.folder is None:
+            raise RunError(f"of {self.config.name} only its numbers are kept; train(config) makes the network again")
+        return self.folder / "evaluations" / f"{protocol.key(self.config)}.npz"
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: learning rate, losses, training accuracy, share of anchors with a positive, seconds."""
-        return pd.read_csv(self.folder / "history.csv")
+        """A row an epoch: learning rate, the loss and its terms, training accuracy, share of anchors with a positive, seconds."""
+        return pd.read_csv(self._file("history.csv"))
 
     @cached_property
-    def provenance(self) -> dict:
-        """Versions, hardware, seconds, class counts, subset fingerprint, commit, and whether the run collapsed."""
-        return json.loads((self.folder / "provenance.json").read_text())
+    def provenance(self) -> Mapping:
+        """Versions, hardware, seconds, class counts, subset fingerprint, commit."""
+        return self.facts or json.loads(self._file("provenance.json").read_text(encoding="utf-8"))
+
+    def _file(self, name: str) -> Path:
+        if self.folder is None:
+            raise RunError(f"of {self.config.name} only its numbers are kept; train(config) makes the rest again")
+        return self.folder / name
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.provenance["class_counts"])
+
+    @property
+    def rare(self) -> np.ndarray:
+        """Which classes are under-represented in the training set, bool [C]."""
+        return under_represented(list(self.provenance["class_counts"].values()))
 
     @cached_property
     def model(self) -> Classifier:
-        """The trained network in eval mode, on the config's device."""
-        device = resolve_device(self.config.device)
-        state = State.fresh(self.config.replace(compile=False), self.data.train, device)  # not worth the wait here
-        state.model.load_state_dict(torch.load(self.folder / "model.pt", map_location=device, weights_only=True))
-        return state.model.eval()
+        """The trained network in eval mode, on the config's device; its data are not needed."""
+        return load(self._file("model.pt").parent, resolve_device(self.config.device))
 
     @cached_property
     def data(self) -> Split:
@@ -97,11 +174,50 @@ class Run:
 
     @property
     def collapsed(self) -> bool:
-        return self.provenance["collapsed"]
+        """Whether the network puts almost all clean test images into one class."""
+        return evaluation.is_collapsed(self.metrics)
 
-    def summary(self) -> pd.DataFrame:
-        """A row an attack: overall, balanced, well, under, worst accuracy in percent."""
-        return evaluation.summarise(self.metrics)
+    def predict(self, images: np.ndarray | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+        """Class names and probabilities of pictures: see `Classifier.predict`."""
+        return self.model.predict(images)
+
+    def confusion(self, kind: str = "clean", protocol: Protocol = PAPER) -> pd.DataFrame:
+        """Counts of test images, a row a true class, a column a predicted one.  kind: "clean" or "robust" (the worst case)."""
+        outcomes = self.outcomes(protocol)
+        if kind not in ("clean", "robust"):
+            raise ValueError(f"kind must be 'clean' or 'robust', not {kind!r}")
+        said = outcomes.predictions[evaluation.CLEAN]
+        if kind == "robust":
+            ((_, said),) = outcomes.robust(protocol.union).values()
+        table = np.zeros((len(self.classes),) * 2, int)
+        np.add.at(table, (outcomes.labels, said), 1)
+        return pd.DataFrame(table, pd.Index(self.classes, name="true"), pd.Index(self.classes, name="predicted"))
+
+    def export(self, folder: str | Path) -> Path:
+        """Write what others need to use the network: model.pt, spec.json and card.md; `load(folder)` reads them back."""
+        folder = Path(folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("model.pt", "spec.json"):
+            write(folder / name, lambda path, name=name: shutil.copyfile(self._file(name), path))
+        write(folder / "card.md", lambda path: path.write_text(self.card(), encoding="utf-8"))
+        return folder
+
+    def card(self) -> str:
+        """A model card in Markdown: data, settings, accuracies."""
+        counts = ", ".join(f"{name} {number}" for name, number in self.provenance["class_counts"].items())
+        settings = "\n".join(f"- {name}: {value}" for name, value in self.config.to_dict().items() if value is not None)
+        clean = evaluation.of_kind(self.metrics, "clean")
+        rows = self.summary().round(1).reset_index()
+        table = [
+            " | ".join(rows),
+            " | ".join("-" for _ in rows),
+            *(" | ".join(map(str, row)) for row in rows.to_numpy()),
+        ]
+        lines = "\n".join(f"| {line} |" for line in table)
+        return (
+            f"# {self.config.name}\n\nTraining images a class: {counts}.\n\n## Accuracy on {clean['images'].sum()} test images, "
+            f"percent\n\n{lines}\n\n## Settings\n\n{settings}\n"
+        )
 
 
 def train(
@@ -110,37 +226,44 @@ def train(
     store: Path | None = None,
     progress: bool = True,
     wait: bool = False,
+    protocols: Sequence[Protocol] = (PAPER,),
     after_epoch: Callable[[State], None] = lambda state: None,
 ) -> Run:
-    """The run of a config: read back if it is finished, resumed if it was interrupted, else trained.
+    """The run of a config: read back if it is finished, resumed if it was interrupted, else trained; then evaluated.
 
     store: the folder of runs; None for `default_store()`.  progress: whether to show a bar with loss and epoch time.
     wait: whether to wait for another process that is training the same run, instead of saying so.
     after_epoch: called with the state after each epoch; what it raises stops the run, which a later call resumes.
     Raises RunError when another process is training the same run, TrainingError when the loss is no longer a number.
     """
-    folder = Path(store or default_store()) / config.name
-    if (folder / "provenance.json").exists():
-        return Run(config, folder)
-    split = load_data(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise RunError(
-            f"another process is training {folder}; wait for it, then call train(config) again to read the result"
-        ) from None
-    try:
-        if not (folder / "provenance.json").exists():
-            _train(config, split, folder, progress, after_epoch)
-    finally:
-        lock.release()
-    return Run(config, folder)
+    run = Run(config, Path(store or default_store()).expanduser() / config.name)
+    if not run.trained:
+        split = load_data(config)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.folder / ".lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise RunError(
+                f"another process is training {run.folder}; wait for it, then call train(config) again to read the result"
+            ) from None
+        try:
+            if not run.trained:
+                _train(config, split, run.folder, progress, after_epoch)
+        finally:
+            lock.release()
+    for leftover in (*run.folder.glob("checkpoint*.pt"), *run.folder.glob(".*.part")):
+        if "damaged" not in leftover.name:
+            leftover.unlink(missing_ok=True)
+    for protocol in protocols:
+        run.outcomes(protocol, progress=progress and protocol is not PAPER)
+    return run
 
 
 def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Callable[[State], None]) -> None:
-    write(folder / "config.json", lambda path: path.write_text(json.dumps(config.to_dict(), indent=1)))
+    write(
+        folder / "config.json", lambda path: path.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
+    )
     state = resume(config, split, folder)
     label = (
         f"{config.imbalance} {config.method} {'adversarial' if config.adversarial else 'natural'} seed {config.seed}"
@@ -154,7 +277,7 @@ def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Ca
         nonlocal saved
         bar.set_postfix(loss=f"{state.history[-1]['loss']:.3f}", refresh=False)
         bar.update()
-        if time.monotonic() - saved > CHECKPOINT_EVERY and len(state.history) < config.epochs:
+        if time.monotonic() - saved > SAVE_EVERY and len(state.history) < config.epochs:
             save_checkpoint(state, folder)
             saved = time.monotonic()
         try:
@@ -165,19 +288,27 @@ def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Ca
 
     with bar:
         fit(config, split.train, state=state, after_epoch=after_epoch)
-    metrics = evaluation.evaluate(state.model.eval(), split.test, [config.evaluation_attack], seed=config.seed)
-    under = under_represented(split.train.counts)
-    groups = {name: "under" if rare else "well" for name, rare in zip(split.train.classes, under, strict=True)}
-    metrics.insert(1, "group", metrics["class"].map(groups))
     write(folder / "history.csv", lambda path: pd.DataFrame(state.history).to_csv(path, index=False))
-    write(folder / "metrics.csv", lambda path: metrics.to_csv(path, index=False))
+    write(folder / "spec.json", lambda path: path.write_text(state.model.spec.to_json(), encoding="utf-8"))
     write(folder / "model.pt", lambda path: torch.save(state.model.state_dict(), path))
     # Last: this file is what makes a run finished.
-    facts = provenance(config, split, state, metrics)
-    write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1)))
-    for leftover in (*folder.glob("checkpoint*.pt"), *folder.glob(".*.part")):
-        if "damaged" not in leftover.name:
-            leftover.unlink()
+    facts = facts_of(config, split, state)
+    write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
+
+
+def facts_of(config: Config, split: Split, state: State) -> dict:
+    """The provenance of a run that was just trained."""
+    device = next(state.model.parameters()).device
+    return {
+        "fingerprint": config.fingerprint,
+        "subset_fingerprint": split.train.fingerprint,
+        "class_counts": dict(zip(split.train.classes, split.train.counts, strict=True)),
+        "seconds": round(sum(row["seconds"] for row in state.history), 2),
+        "device": str(device),
+        "hardware": provenance.hardware(device),
+        "versions": provenance.VERSIONS,
+        "commit": provenance.commit(),
+    }
 
 
 def save_checkpoint(state: State, folder: Path) -> None:
@@ -220,131 +351,3 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def hardware(device: torch.device) -> str:
-    """The model's name of a GPU or of the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = re.findall(r"^model name\s*: (.+)$", described, flags=re.MULTILINE)
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def provenance(config: Config, split: Split, state: State, metrics: pd.DataFrame) -> dict:
-    device = next(state.model.parameters()).device
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {
-        "fingerprint": config.fingerprint,
-        "subset_fingerprint": split.train.fingerprint,
-        "test_fingerprint": split.test.fingerprint,
-        "class_counts": dict(zip(split.train.classes, split.train.counts, strict=True)),
-        "collapsed": evaluation.is_collapsed(metrics),
-        "seconds": round(sum(row["seconds"] for row in state.history), 2),
-        "device": str(device),
-        "hardware": hardware(device),
-        "versions": VERSIONS,
-        "commit": commit or None,
-    }
-
-
-def sweep(
-    configs: Iterable[Config],
-    jobs: int | None = None,
-    *,
-    store: Path | None = None,
-    progress: bool = True,
-    minutes: float | None = None,
-    after_run: Callable[[Run], None] = lambda run: None,
-) -> list[Run]:
-    """The runs of many configs, in their order; what is finished is read back and only the rest is trained.
-
-    jobs: processes at a time; None takes joblib's active `parallel_config` (a Dask cluster, say), else one a core, or one
-    in all on a GPU.  The bar shows what is running, the time left and a line for each failure.
-    One failed run does not stop the others: after all have ended RunError lists the failures.
-    minutes: a limit after which no further epoch begins.  The runs finished by then are returned, and a later call goes on
-    with the epoch at which each of the others stopped.  after_run: called here with each run that was just finished.
-    """
-    configs = list(configs)
-    store = Path(store or default_store()).resolve()  # a worker may have another working directory
-
-    def finished(config: Config) -> bool:
-        return (store / config.name / "provenance.json").exists()
-
-    missing = {config.name: config for config in configs if not finished(config)}
-    if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
-        on_gpu = any(resolve_device(config.device).type == "cuda" for config in missing.values())
-        jobs = 1 if on_gpu else joblib.cpu_count()
-    if jobs is not None:
-        jobs = min(jobs, max(1, len(missing)))
-    running, failures = [], []
-    end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
-    bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
-
-    def show_running() -> None:
-        names = ", ".join(name.rpartition("-")[0] for name in running)
-        bar.set_postfix_str(f"running: {names}" if names else "")
-
-    def tasks() -> Iterator:
-        for name, config in missing.items():  # joblib takes a task when a process is free for it
-            if end is not None and time.time() >= end:
-                return
-            running.append(name)
-            show_running()
-            yield joblib.delayed(_attempt)(config, store, end)
-
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-    with bar:
-        try:
-            for name, failure in parallel(tasks()):
-                if failure:
-                    failures.append(f"{name}: {failure}")
-                    bar.write(f"failed: {failures[-1]}")
-                running.remove(name)
-                show_running()
-                if finished(missing[name]):
-                    after_run(Run(missing[name], store / name))
-                if failure or finished(missing[name]):  # not what the end of the time stopped
-                    bar.update()
-        except TerminatedWorkerError:
-            raise RunError(
-                "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
-            ) from None
-    if failures:
-        raise RunError(f"{len(failures)} of {len(configs)} runs failed; the others are stored. " + "; ".join(failures))
-    return [Run(config, store / config.name) for config in configs if finished(config)]
-
-
-def _attempt(config: Config, store: Path, end: float | None = None) -> tuple[str, str | None]:
-    def look_at_the_clock(_state: State | None = None) -> None:
-        if end is not None and time.time() >= end:
-            raise OutOfTime
-
-    try:
-        look_at_the_clock()
-        train(config, store=store, progress=False, wait=True, after_epoch=look_at_the_clock)
-    except OutOfTime:
-        pass
-    except Exception as error:  # told to the reader by sweep, after the other runs
-        return config.name, f"{type(error).__name__}: {error}"
-    return config.name, None
-
-
-def frame(runs: Iterable[Run], *fields: str, per_class: bool = False) -> pd.DataFrame:
-    """One tidy frame of many runs: the named config fields, "collapsed", then summary rows or, per_class, metrics rows."""
-    parts = []
-    for run in runs:
-        part = run.metrics.copy() if per_class else run.summary().reset_index()
-        for position, field in enumerate(fields):
-            part.insert(position, field, [getattr(run.config, field)] * len(part))
-        part.insert(len(fields), "collapsed", run.collapsed)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def environment() -> dict[str, str]:
-    """Versions and the device that `device="auto"` picks here."""
-    device = resolve_device("auto")
-    return VERSIONS | {"device": f"{device} ({hardware(device)}, {os.cpu_count()} cores)"}

@@ -1,26 +1,29 @@
-"""Where images come from: CIFAR-10 and SVHN through torchvision, your own as an `.npz` or as class folders.
+"""Where images come from: scikit-learn's digits, CIFAR-10 and SVHN through torchvision, your own as `.npz` or class folders.
 
 Every set is two uint8 arrays in memory, and every problem a reader can meet is a DataError of one line.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
+from sklearn.datasets import load_digits
+
+from .images import DataError, ImageDataset, Split, nearest
+from .imbalance import make_imbalanced
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+SPLITS = ("train", "test")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -51,109 +54,22 @@ HOSTED = {
     ),
 }
 KNOWN = ("digits", *HOSTED)
+TEST_SEED = 0  # the same for every run, so that all seeds share a test set
+DIGITS_TEST_PER_CLASS = 70
 
 
-class DataError(ValueError):
-    """A problem with data that a reader can meet: one line that says what is wrong and what to do."""
+# --- digits, CIFAR-10 and SVHN
 
 
-@dataclass(frozen=True, eq=False)
-class ImageDataset:
-    """Images and their labels, read-only.
-
-    images: uint8 [N,H,W,C].  labels: int64 [N], 0…C−1.  classes: a name a label.  name: for messages, "digits train".
-    indices: int64 [N], positions in the original training or test set; 0…N−1 unless given.
-    Raises DataError where shapes, types or labels do not fit.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    name: str
-    indices: np.ndarray | None = None
-
-    def __post_init__(self):
-        self._check_images()
-        self._check_labels()
-        indices = np.arange(len(self.images)) if self.indices is None else np.asarray(self.indices)
-        if indices.shape != (len(self.images),):
-            raise DataError(f"{self.name}: {len(self.images)} images but {len(indices)} indices; give one an image")
-        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
-        for field, array in (
-            ("images", self.images),
-            ("labels", self.labels.astype(np.int64)),
-            ("indices", indices.astype(np.int64)),
-        ):
-            view = array.view()
-            view.flags.writeable = False  # runs share a loaded set, and the fingerprint is computed once
-            object.__setattr__(self, field, view)
-
-    def _check_images(self):
-        if self.images.dtype != np.uint8:
-            nan = ", some of them NaN" if self.images.dtype.kind == "f" and np.isnan(self.images).any() else ""
-            raise DataError(f"{self.name}: pixels are {self.images.dtype}{nan}; save them as uint8, 0…255")
-        if self.images.ndim != 4 or 0 in self.images.shape:
-            raise DataError(
-                f"{self.name}: images have shape {self.images.shape}; [N,H,W] or [N,H,W,C] is needed, none of them 0"
-            )
-
-    def _check_labels(self):
-        if self.labels.dtype.kind not in "iu" or self.labels.ndim != 1:
-            raise DataError(
-                f"{self.name}: labels are {self.labels.dtype} {self.labels.shape}; save them as integers, one an image"
-            )
-        if len(self.labels) != len(self.images):
-            raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one an image")
-        low, high = self.labels.min(), self.labels.max()
-        if low < 0 or high >= len(self.classes):
-            wrong = low if low < 0 else high
-            raise DataError(
-                f"{self.name}: label {wrong} is out of range; {len(self.classes)} classes have labels 0…{len(self.classes) - 1}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def counts(self) -> list[int]:
-        """Images a class."""
-        return np.bincount(self.labels, minlength=len(self.classes)).tolist()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Twelve hex digits of a hash over classes, indices, labels and pixels: equal for two people with the same images."""
-        digest = hashlib.sha256("\n".join(self.classes).encode())
-        for array in (self.indices, self.labels, self.images):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()[:12]
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageDataset:
-        """The images at these positions of this set, in this order.  indices: int [M]."""
-        indices = np.asarray(indices, dtype=np.int64)
-        return replace(self, images=self.images[indices], labels=self.labels[indices], indices=self.indices[indices])
-
-    def tensors(self, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-        """Images uint8 [N,C,H,W], contiguous, and labels int64 [N] on the device."""
-        images = torch.from_numpy(self.images.transpose(0, 3, 1, 2).copy())
-        return images.to(device), torch.from_numpy(self.labels.copy()).to(device)
-
-
-class Split(NamedTuple):
-    train: ImageDataset
-    test: ImageDataset
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean …?", or the whole list when nothing is near."""
-    known = list(known)
-    by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.5)
-    return (
-        f"did you mean {' or '.join(by_lower[name] for name in close)}?" if close else f"choose from {', '.join(known)}"
-    )
-
-
-# --- CIFAR-10 and SVHN
+@lru_cache(maxsize=1)
+def digits() -> Split:
+    """scikit-learn's 1,797 handwritten digits, 8×8, grey; 70 a class are held out as the test set."""
+    stored = load_digits()
+    images = np.round(stored.images * (255 / 16)).astype(np.uint8)[..., None]
+    everything = ImageDataset(images, stored.target, tuple("0123456789"), "digits test")
+    test = make_imbalanced(everything, "balanced", TEST_SEED, DIGITS_TEST_PER_CLASS)
+    rest = np.setdiff1d(everything.indices, test.indices)
+    return Split(replace(everything.subset(rest), name="digits train"), test)
 
 
 def data_folders() -> tuple[Path, ...]:
@@ -201,9 +117,7 @@ def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
     else:
         parts = [datasets.SVHN(folder, split=split, download=download) for split in ("train", "test")]
         arrays = [(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts]
-    return Split(
-        *(ImageDataset(*pair, classes, f"{name} {split}") for pair, split in zip(arrays, Split._fields, strict=True))
-    )
+    return Split(*(ImageDataset(*pair, classes, f"{name} {split}") for pair, split in zip(arrays, SPLITS, strict=True)))
 
 
 # --- your own images
@@ -212,7 +126,7 @@ def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
 def own_path(dataset: str) -> Path:
     path = Path(dataset).expanduser().resolve()
     if path.is_dir():
-        for split in Split._fields:
+        for split in SPLITS:
             if not (path / split).is_dir():
                 raise DataError(
                     f"{path} has no folder {split}/; put the pictures into train/<class>/ and test/<class>/"
@@ -231,7 +145,7 @@ def own_path(dataset: str) -> Path:
 
 def picture_files(path: Path) -> list[Path]:
     """train/<class>/* and test/<class>/*, pictures only: what an operating system drops beside them does not count."""
-    files = [file for split in Split._fields for file in path.glob(f"{split}/*/*") if file.suffix.lower() in PICTURES]
+    files = [file for split in SPLITS for file in path.glob(f"{split}/*/*") if file.suffix.lower() in PICTURES]
     visible = [file for file in files if not any(part.startswith(".") for part in file.parts[-2:])]
     return sorted(visible, key=lambda file: file.relative_to(path).as_posix())
 
@@ -292,7 +206,7 @@ def read_npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> S
             if labels.size and labels.dtype.kind in "iu"
             else ()
         )
-    return check_split(*(npz_part(arrays, split, classes, f"{name} {split}") for split in Split._fields))
+    return check_split(*(npz_part(arrays, split, classes, f"{name} {split}") for split in SPLITS))
 
 
 def npz_part(arrays: dict[str, np.ndarray], split: str, classes: tuple[str, ...], name: str) -> ImageDataset:
@@ -325,7 +239,7 @@ def read_folder(path: Path) -> Split:
             )
     channels = max((picture.shape[2] for picture in pictures), default=1)
     parts = []
-    for split in Split._fields:
+    for split in SPLITS:
         own = [i for i, file in enumerate(files) if file.parts[-3] == split]
         if not own:
             raise DataError(f"{path / split} has no pictures; put some into {split}/<class>/ ({', '.join(PICTURES)})")
@@ -362,3 +276,34 @@ def check_split(train: ImageDataset, test: ImageDataset) -> Split:
                 f"{dataset.name}: class {dataset.classes[dataset.counts.index(0)]!r} has no image; every class needs one or more"
             )
     return Split(train, test)
+
+
+def load_source(dataset: str) -> Split:
+    if dataset == "digits":
+        return digits()
+    if dataset in HOSTED:
+        return hosted(dataset, data_folders())
+    path = own_path(dataset)
+    return own_images(path, stamp(path))
+
+
+def check(dataset: str) -> None:
+    """DataError for a data set that is neither known nor the path of own images that are there."""
+    if dataset not in KNOWN:
+        own_path(dataset)
+
+
+def as_images(images: np.ndarray | Sequence[str | Path], size: tuple[int, int], channels: int) -> np.ndarray:
+    """uint8 [N,H,W,C] of arrays [N,H,W] or [N,H,W,C], or of paths of pictures; DataError where they are not of this form."""
+    if not isinstance(images, np.ndarray):
+        pictures = [read_picture(Path(path).expanduser()) for path in images]
+        if len({picture.shape for picture in pictures}) > 1 and channels > 1:
+            pictures = [np.broadcast_to(p, (*p.shape[:2], channels)) for p in pictures]
+        images = np.stack(pictures)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.dtype != np.uint8 or images.shape[1:] != (*size, channels):
+        raise DataError(
+            f"pictures are {images.dtype} {images.shape[1:]}; this network was trained on uint8 {(*size, channels)}: "
+            "resize them, or convert their colours, to that"
+        )
+    return images

@@ -1,4 +1,4 @@
-"""Algorithm 1: one loop for natural, adversarial and reweighted training and for SRAT."""
+"""Algorithm 1: one loop for every method; it knows none of them by name."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from . import data, weights
-from .attacks import pgd
-from .config import Config, ConfigError
-from .data import ImageDataset
-from .losses import cross_entropy, feature_separation, has_positive
-from .methods import METHODS, prediction_loss
-from .models import Classifier, build
-
-CHANNELS_LAST_FROM = 16  # pixels a side; on smaller images reordering costs more than it brings
+from .attacks import PGD, pgd
+from .batches import augment, shuffled
+from .config import Config
+from .images import ImageDataset
+from .inner import INNER, Inner
+from .losses import has_positive
+from .models import Classifier, Spec
+from .records import ConfigError, Record
+from .terms import Batch, Facts, Objective
 
 
 class TrainingError(RuntimeError):
@@ -36,12 +36,10 @@ def learning_rate(config: Config, epoch: int) -> float:
 
 def class_weights(config: Config, counts: list[int], epoch: int) -> np.ndarray:
     """w per class [C] in an epoch counted from 0: ones, and from T_d on the class-balanced weights or the plain ratio."""
-    start = weights.from_epoch(METHODS[config.method].weighting, config.epoch_at(config.reweight_at), config.epochs)
-    if epoch < start:
+    weighting = config.recipe.weighting
+    if weighting is None or epoch < weighting.start(config.epochs):
         return np.ones(len(counts))
-    if config.weight_ratio is not None:
-        return weights.plain_ratio(data.under_represented(counts), config.weight_ratio)
-    return weights.class_balanced(counts, config.beta)
+    return weighting.of(counts)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -61,6 +59,7 @@ class State:
     """All that a training run carries from one epoch to the next."""
 
     model: Classifier
+    objective: Objective
     optimizer: torch.optim.SGD
     order: torch.Generator  # which images form a batch; on the CPU
     noise: torch.Generator  # augmentation and random starts; on the training device
@@ -68,26 +67,31 @@ class State:
 
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
-        scale = config.ldam_scale if config.ldam_scale_in == "model" else 1.0
-        scale = scale if METHODS[config.method].loss == "LDAM" else None
-        shape = {"channels": dataset.images.shape[3], "classes": len(dataset.classes)}
-        model = build(config.model, **shape, scale=scale, projection=config.projection, seed=config.seed).to(device)
-        if min(dataset.images.shape[1:3]) >= CHANNELS_LAST_FROM:
-            model = model.to(memory_format=torch.channels_last)
+        _, height, width, channels = dataset.images.shape
+        spec = Spec(config.model, channels, (height, width), dataset.classes, config.head_scale, config.projection)
+        model = spec.build(config.seed).to(device)
+        model.precision = config.precision
         if config.compile:
             model.body.compile()
+        objective = Objective(config.recipe.terms, Facts(dataset.counts, model.width, device))
         optimizer = torch.optim.SGD(
-            model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay,
-            fused=device.type == "cuda",
+            [*model.parameters(), *objective.parameters()], config.learning_rate, momentum=config.momentum,
+            weight_decay=config.weight_decay, fused=device.type == "cuda",
         )  # fmt: skip
         order = torch.Generator().manual_seed(config.seed)
         noise = torch.Generator(device).manual_seed(config.seed)
-        return cls(model, optimizer, order, noise)
+        return cls(model, objective, optimizer, order, noise)
+
+    def descend(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
 
     def to_dict(self) -> dict:
         """Tensors, numbers and strings only, so that torch.load(weights_only=True) reads it back."""
         return {
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
@@ -96,10 +100,41 @@ class State:
 
     def load_dict(self, stored: dict) -> None:
         self.model.load_state_dict(stored["model"])
+        self.objective.load_state_dict(stored["objective"])
         self.optimizer.load_state_dict(stored["optimizer"])
         self.order.set_state(stored["order"].cpu())
         self.noise.set_state(stored["noise"].cpu())
         self.history = stored["history"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one step does, of a config and for one epoch.  attack: None in natural training."""
+
+    objective: Objective
+    inner: Inner
+    attack: PGD | None
+    attack_training: bool  # whether the attack meets batch norm in train mode
+    update: Record
+    reduction: str
+
+    @classmethod
+    def of(cls, config: Config, state: State, facts: Facts) -> Job:
+        recipe = config.recipe
+        return cls(
+            objective=state.objective,
+            inner=INNER[config.attack_loss](recipe.terms[0], facts),
+            attack=config.training_attack if config.adversarial else None,
+            attack_training=config.attack_batch_norm == "train",
+            update=recipe.update,
+            reduction=recipe.weighting.reduction if recipe.weighting else "weighted",
+        )
+
+    def in_epoch(self, config: Config, epoch: int) -> Job:
+        """With ε still growing in the first epochs, where the config says so."""
+        if self.attack is None or epoch >= config.eps_warmup_epochs:
+            return self
+        return replace(self, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
 
 
 @contextmanager
@@ -128,89 +163,53 @@ def fit(
     device = resolve_device(config.device)
     state = state or State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
-    method = METHODS[config.method]
-    loss = prediction_loss(
-        method.loss,
-        dataset.counts,
-        gamma=config.focal_gamma,
-        max_margin=config.max_margin,
-        scale=config.ldam_scale,
-        cosines=config.ldam_scale_in == "loss",
-        device=device,
-    )
+    job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
     with cpu_threads(config):
         for epoch in range(len(state.history), config.epochs):
             started = time.perf_counter()
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            row = train_epoch(
-                config, state, images, labels, loss, torch.tensor(w, dtype=torch.float32, device=device), epoch
-            )
+            class_weight = torch.tensor(w, dtype=torch.float32, device=device)
+            row = train_epoch(config, job.in_epoch(config, epoch), state, images, labels, class_weight)
             if not math.isfinite(row["loss"]):
                 raise TrainingError(
                     f"the loss became {row['loss']} in epoch {epoch + 1} of {config.epochs}; "
                     f"try a lower learning_rate than {config.learning_rate:g} or eps_warmup_epochs above {config.eps_warmup_epochs}"
                 )
-            seconds = time.perf_counter() - started
-            state.history.append(
-                {
-                    "epoch": epoch,
-                    "learning_rate": rate,
-                    "reweighted": float(w.max() > w.min()),
-                    **row,
-                    "seconds": seconds,
-                }
-            )
+            facts = {"epoch": epoch, "learning_rate": rate, "reweighted": float(w.max() > w.min())}
+            state.history.append(facts | row | {"seconds": time.perf_counter() - started})
             after_epoch(state)
     return state
 
 
-def train_epoch(config: Config, state: State, images, labels, loss, class_weight: torch.Tensor, epoch: int) -> dict:
-    """One pass over the data in Algorithm 1's own steps.  Returns the epoch's means, weighted by batch size."""
-    model, separation = state.model.train(), METHODS[config.method].separation
-    attack = config.training_attack
-    if epoch < config.eps_warmup_epochs:
-        attack = attack.scaled((epoch + 1) / config.eps_warmup_epochs)
-    attack_loss = loss if config.attack_loss == "method" else cross_entropy
-    sums = torch.zeros(5, device=images.device)
-    for x, y in batches(config, state, images, labels):  # line 4: sample a mini-batch
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            if config.adversarial:  # line 5: x′
-                in_training = config.attack_batch_norm == "train"
-                x = pgd(model, x, y, attack, loss=attack_loss, generator=state.noise, training=in_training)
-            logits, features = model.logits_and_features(x)
-        prediction = weights.reduce(loss(logits, y), class_weight[y], config.reduction)  # lines 6 and 15: w·L …
-        objective, l_sep = prediction, torch.zeros_like(prediction)
-        if separation:  # … + λ·L_sep
-            z = model.projection(features)
-            l_sep = feature_separation(z, y, config.temperature, lonely=config.lonely_anchors)
-            objective = prediction + config.separation_weight * l_sep
-        state.optimizer.zero_grad(set_to_none=True)
-        objective.backward()
-        state.optimizer.step()  # lines 7 and 16
-        correct = (logits.argmax(1) == y).float().mean()
-        measured = torch.stack(
-            [objective.detach(), prediction.detach(), l_sep.detach(), correct, has_positive(y).float().mean()]
-        )
-        sums += len(y) * measured
-    means = (sums / len(labels)).tolist()
-    names = ["loss", "prediction_loss", "separation_loss", "train_accuracy", "anchors_with_positive"]
-    row = dict(zip(names, means, strict=True))
-    row["train_accuracy"] *= 100
-    return row
-
-
-def batches(
-    config: Config, state: State, images: torch.Tensor, labels: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Shuffled mini-batches of float images in [0,1] and labels, cut and augmented on the device that holds them."""
-    order = torch.randperm(len(labels), generator=state.order).to(labels.device)
-    groups = list(order.split(config.batch_size))
-    if len(groups) > 1 and len(groups[-1]) == 1:
-        groups[-2:] = [torch.cat(groups[-2:])]  # batch norm has no variance over a single 1×1 map
-    for index in groups:
-        x = images[index].float() / 255
+def train_epoch(config: Config, job: Job, state: State, images, labels, class_weight: torch.Tensor) -> dict:
+    """One pass over the data.  Returns the epoch's means over images: the loss, its terms, and what is worth watching."""
+    state.model.train()
+    sums: dict[str, torch.Tensor] = {}
+    for x, y in shuffled(images, labels, config.batch_size, state.order):  # line 4: sample a mini-batch
         if config.augmentation != "none":
-            x = data.augment(x, state.noise, flip=config.augmentation == "crop+flip")
-        yield x, labels[index]
+            x = augment(x, state.noise, flip=config.augmentation == "crop+flip")
+        values, logits = step(job, state, x, y, class_weight)
+        measured = {"loss": sum(values.values()), **values}
+        measured["train_accuracy"] = 100 * (logits.argmax(1) == y).float().mean()
+        measured["anchors_with_positive"] = has_positive(y).float().mean()
+        for name, value in measured.items():
+            sums[name] = sums.get(name, 0) + len(y) * value.detach()
+    means = (torch.stack(list(sums.values())) / len(labels)).tolist()
+    return dict(zip(sums, means, strict=True))
+
+
+def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[dict, torch.Tensor]:
+    """Algorithm 1's lines 5 to 7 for a mini-batch x [n,C,H,W], y [n], with class weights w [C].
+
+    Returns the terms' values, whose sum was minimised, and the logits of x′.
+    """
+    x_adv = x
+    if job.attack is not None:  # line 5: x′
+        loss, target = job.inner(state.model, x, y)
+        x_adv = pgd(state.model, x, target, job.attack, loss=loss, generator=state.noise, training=job.attack_training)
+    with job.update(job.objective, Batch(state.model, x, x_adv, y, w[y], job.reduction)) as batch:
+        values = job.objective(batch)  # lines 6 and 15: w·L + λ·L_sep
+        state.descend(sum(values.values()))  # lines 7 and 16
+    return values, batch.attacked.logits

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from .imbalance import under_represented
+from .records import Record, above, checked, fraction, one_of
 
 Counts = Sequence[int] | np.ndarray
 
@@ -33,11 +37,6 @@ def plain_ratio(under: np.ndarray, ratio: float) -> np.ndarray:
     return np.where(under, float(ratio), 1.0)
 
 
-def from_epoch(weighting: str, start: int, epochs: int) -> int:
-    """First epoch, counted from 0, that uses class weights; `epochs` when none does (Algorithm 1's T_d)."""
-    return {"none": epochs, "always": 0, "deferred": start}[weighting]
-
-
 def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weighted") -> torch.Tensor:
     """One number from losses [N] and sample weights [N].
 
@@ -46,3 +45,38 @@ def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weight
     """
     total = (weights * losses).sum()
     return total / weights.sum() if reduction == "weighted" else total / len(losses)
+
+
+@dataclass(frozen=True)
+class Always(Record):
+    """Class weights from the first epoch on: class-balanced, or a plain under:well ratio."""
+
+    weight_ratio: float | None = above(0)  # in place of the class-balanced weights
+    beta: float = checked(0.9999, "in [0, 1)", lambda value: 0 <= value < 1)  # of the effective number
+    reduction: str = one_of("weighted", "mean")  # see `reduce`
+
+    def start(self, epochs: int) -> int:
+        """The first epoch, counted from 0, that uses the weights: Algorithm 1's T_d."""
+        return 0
+
+    def of(self, counts: Counts) -> np.ndarray:
+        """w of each class, float64 [C]."""
+        if self.weight_ratio is not None:
+            return plain_ratio(under_represented(counts), self.weight_ratio)
+        return class_balanced(counts, self.beta)
+
+    def changed(self) -> dict[str, object]:
+        own = super().changed()
+        if self.weight_ratio is not None:
+            own.pop("beta", None)
+        return own
+
+
+@dataclass(frozen=True)
+class Deferred(Always):
+    """The same from a later epoch on (Cao et al., 2019)."""
+
+    reweight_at: float = fraction(0.8)  # fraction of the epochs: 160 of 200
+
+    def start(self, epochs: int) -> int:
+        return round(self.reweight_at * epochs)

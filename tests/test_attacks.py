@@ -7,17 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchattacks
+from helpers import build
 from torch import nn
 
 from srat_utils import Config, load_dataset
-from srat_utils.attacks import Attack, frozen, pgd
+from srat_utils.attacks import PGD, frozen, pgd
+from srat_utils.attacks.pgd import budget_name
 from srat_utils.evaluation import evaluate
-from srat_utils.methods import prediction_loss
-from srat_utils.models import build
+from srat_utils.terms import LDAM, Facts, Focal
 from srat_utils.training import fit
 
 # ε, step and pixels are multiples of 1/64, so that float32 adds them without rounding and equality can be exact.
-ATTACK = Attack(eps=16 / 64, step=3 / 64, steps=7, start="zero")
+ATTACK = PGD(eps=16 / 64, step=3 / 64, steps=7, start="zero")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +72,7 @@ def test_pgd_reaches_the_exact_inner_maximum_of_a_linear_model():
     images = 0.3 + 0.4 * torch.rand(9, 1, 3, 4, generator=rng)  # farther than ε from 0 and 1
     labels = torch.arange(9) % 2
     model, eps = linear_model(weight, bias), 0.2
-    adversarial = pgd(model, images, labels, Attack(eps, 0.05, 10), generator=rng)
+    adversarial = pgd(model, images, labels, PGD(eps, 0.05, 10), generator=rng)
     sign = 1 - 2 * labels.double()
     difference = (weight[0] - weight[1]).double()
     margin = sign * (images.double().flatten(1) @ difference + (bias[0] - bias[1]).double())
@@ -84,9 +85,9 @@ def test_pgd_reaches_the_exact_inner_maximum_of_a_linear_model():
 def test_pixel_bounds_cut_the_inner_maximum_of_a_linear_model():
     model = linear_model(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.zeros(2))
     images = torch.tensor([0.1, 0.9]).view(1, 1, 1, 2)
-    adversarial = pgd(model, images, torch.tensor([1]), Attack(0.3, 0.1, 10))  # raises pixel 0, lowers pixel 1
+    adversarial = pgd(model, images, torch.tensor([1]), PGD(0.3, 0.1, 10))  # raises pixel 0, lowers pixel 1
     assert adversarial.flatten().tolist() == pytest.approx([0.4, 0.6])
-    adversarial = pgd(model, images, torch.tensor([0]), Attack(0.3, 0.1, 10))
+    adversarial = pgd(model, images, torch.tensor([0]), PGD(0.3, 0.1, 10))
     assert adversarial.flatten().tolist() == pytest.approx([0.0, 1.0])
 
 
@@ -94,7 +95,7 @@ def test_another_loss_is_maximised_when_it_is_given():
     model = linear_model(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2))
     images = torch.full((1, 1, 1, 2), 0.5)
     adversarial = pgd(
-        model, images, torch.tensor([0]), Attack(0.2, 0.1, 5, "zero"), loss=lambda logits, labels: logits[:, 1]
+        model, images, torch.tensor([0]), PGD(0.2, 0.1, 5, "zero"), loss=lambda logits, labels: logits[:, 1]
     )
     assert adversarial.flatten().tolist() == pytest.approx([0.5, 0.7])  # pixel 0 has no part in that loss
 
@@ -103,7 +104,8 @@ def test_another_loss_is_maximised_when_it_is_given():
 def test_attacking_focal_or_ldam_is_attacking_cross_entropy(trained, batch, loss):
     # For one example both losses' input gradients are positive multiples of cross-entropy's, so their signs agree.
     model, (images, labels) = copy.deepcopy(trained[0]).double(), batch
-    attack, own = Attack(0.2, 0.05, 3, "zero"), prediction_loss(loss, range(1, 11), scale=3.0)
+    record = Focal() if loss == "Focal" else LDAM(ldam_scale=3.0)
+    attack, own = PGD(0.2, 0.05, 3, "zero"), record.each(Facts(range(1, 11), 64, torch.device("cpu")))
     on_own = pgd(model, images.double(), labels, attack, loss=own)
     assert torch.equal(on_own, pgd(model, images.double(), labels, attack))
 
@@ -111,9 +113,7 @@ def test_attacking_focal_or_ldam_is_attacking_cross_entropy(trained, batch, loss
 # ------------------------------------------------------------------------------------------------ the ball
 
 
-@pytest.mark.parametrize(
-    "attack", [Attack(0.2, 0.05, 10), Attack(0.3, 1.0, 3), Attack(2.0, 0.7, 4), Attack(0.1, 0.0, 5)]
-)
+@pytest.mark.parametrize("attack", [PGD(0.2, 0.05, 10), PGD(0.3, 1.0, 3), PGD(2.0, 0.7, 4), PGD(0.1, 0.0, 5)])
 def test_adversarial_images_stay_in_the_ball_and_in_the_pixel_range(trained, batch, attack):
     adversarial = pgd(trained[0], *batch, attack, generator=generator())
     assert (adversarial - batch[0]).abs().max() <= attack.eps + 1e-6
@@ -125,7 +125,7 @@ def test_loss_is_never_lower_than_at_the_start_and_grows_with_steps(trained, bat
     model, (images, labels) = trained[0], batch
 
     def loss_after(steps):
-        adversarial = pgd(model, images, labels, Attack(0.2, 0.05, steps), generator=generator())
+        adversarial = pgd(model, images, labels, PGD(0.2, 0.05, steps), generator=generator())
         return F.cross_entropy(model(adversarial), labels).item()
 
     assert loss_after(0) < loss_after(1) < loss_after(10)
@@ -139,7 +139,7 @@ def test_random_start_is_two_sided_and_fills_the_ball():
             build("small-cnn", 1, 2),
             images,
             torch.zeros(50, dtype=torch.long),
-            Attack(0.2, 0.05, 0),
+            PGD(0.2, 0.05, 0),
             generator=generator(),
         )
         - 0.5
@@ -150,18 +150,18 @@ def test_random_start_is_two_sided_and_fills_the_ball():
 
 
 def test_zero_epsilon_returns_the_images(trained, batch):
-    assert torch.equal(pgd(trained[0], *batch, Attack(0.0, 0.05, 10), generator=generator()), batch[0])
+    assert torch.equal(pgd(trained[0], *batch, PGD(0.0, 0.05, 10), generator=generator()), batch[0])
 
 
 def test_robust_accuracy_at_zero_epsilon_is_clean_accuracy(trained):
-    metrics = evaluate(*trained, [Attack(0.0, 0.0, 3)])
-    clean, attacked = (metrics[metrics["attack"] == name]["accuracy"].tolist() for name in ("clean", "pgd-3"))
+    metrics = evaluate(*trained, [PGD(0.0, 0.0, 3)])
+    clean, attacked = (metrics[metrics["attack"] == name]["accuracy"].tolist() for name in ("clean", "pgd-3@0"))
     assert clean == attacked
 
 
 def test_zero_steps_return_the_start(trained, batch):
-    assert torch.equal(pgd(trained[0], *batch, Attack(0.2, 0.05, 0, "zero")), batch[0])
-    assert not torch.equal(pgd(trained[0], *batch, Attack(0.2, 0.05, 0), generator=generator()), batch[0])
+    assert torch.equal(pgd(trained[0], *batch, PGD(0.2, 0.05, 0, "zero")), batch[0])
+    assert not torch.equal(pgd(trained[0], *batch, PGD(0.2, 0.05, 0), generator=generator()), batch[0])
 
 
 def test_a_single_image_is_attacked_as_it_is_within_a_batch(trained, batch):
@@ -175,12 +175,75 @@ def test_a_single_image_is_attacked_as_it_is_within_a_batch(trained, batch):
 )
 def test_impossible_attacks_are_refused_in_one_line_with_the_value(wrong):
     with pytest.raises(ValueError) as error:
-        Attack(**wrong)
+        PGD(**wrong)
     assert "\n" not in str(error.value) and str(next(iter(wrong.values()))) in str(error.value)
 
 
 def test_scaling_an_attack_scales_its_budget_and_step():
-    assert Attack(0.2, 0.05, 10).scaled(0.5) == Attack(0.1, 0.025, 10)
+    assert PGD(0.2, 0.05, 10).scaled(0.5) == PGD(0.1, 0.025, 10)
+
+
+def test_a_record_is_called_as_every_attack_is(trained, batch):
+    attack = PGD(0.2, 0.05, 2)
+    expected = pgd(trained[0], *batch, attack, generator=generator(1))
+    assert torch.equal(attack(trained[0], *batch, generator=generator(1)), expected)
+
+
+@pytest.mark.parametrize(
+    ("eps", "name"),
+    [
+        (0.2, "0.2"), (0.05, "0.05"), (0.125, "0.125"), (0, "0"), (1.0, "1"), (0.1 * 3, "0.3"), (0.0312, "0.0312"),
+        (8 / 255, "8/255"), (1 / 255, "1/255"), (4 / 255 * 2, "8/255"), (51 / 255, "0.2"), (float(np.float32(8 / 255)), "8/255"),
+        (1 / 3, "85/255"), (0.123456, "0.1235"), (8.5 / 255, "0.03333"),
+    ],
+)  # fmt: skip
+def test_a_budget_is_named_as_people_write_it(eps, name):
+    assert budget_name(eps) == name
+    assert PGD(eps, steps=20).name == f"pgd-20@{name}"
+
+
+# ------------------------------------------------------------------------------------------------ another ε than the attack's
+
+
+@pytest.mark.parametrize("start", ["uniform", "zero"])
+def test_the_attacks_own_eps_changes_nothing_bit_for_bit(trained, batch, start):
+    attack = PGD(0.2, 0.07, 4, start)
+    expected = pgd(trained[0], *batch, attack, generator=generator())
+    for eps in (0.2, torch.full((len(batch[1]),), 0.2)):
+        assert torch.equal(pgd(trained[0], *batch, attack, eps=eps, generator=generator()), expected)
+
+
+@pytest.mark.parametrize("start", ["uniform", "zero"])
+def test_another_eps_is_the_attack_scaled(trained, batch, start):
+    attack = PGD(0.25, 0.0625, 4, start)
+    expected = pgd(trained[0], *batch, attack.scaled(0.5), generator=generator())
+    assert torch.equal(pgd(trained[0], *batch, attack, eps=0.125, generator=generator()), expected)
+
+
+def test_each_image_keeps_to_its_own_budget(trained, batch):
+    images, labels = batch
+    eps = torch.linspace(0, 0.3, len(images))
+    adversarial = pgd(trained[0], images, labels, PGD(0.2, 0.05, 10), eps=eps, generator=generator())
+    assert torch.equal(adversarial[0], images[0])
+    moved = (adversarial - images).abs().amax((1, 2, 3))
+    assert (moved <= eps + 1e-6).all() and (moved >= eps - 1e-6).all()  # digits have grey pixels enough to spend it on
+    alone = pgd(trained[0], images, labels, PGD(0.2, 0.05, 10, "zero"), eps=eps)[7:8]
+    one = pgd(trained[0], images[7:8], labels[7:8], PGD(0.2, 0.05, 10, "zero"), eps=eps[7].item())
+    torch.testing.assert_close(alone, one)
+
+
+def test_an_attack_of_eps_zero_given_a_budget_takes_its_step_as_it_is(trained, batch):
+    attack = PGD(0.0, 0.05, 3, "zero")
+    expected = pgd(trained[0], *batch, PGD(0.2, 0.05, 3, "zero"))
+    assert torch.equal(pgd(trained[0], *batch, attack, eps=0.2), expected)
+    assert torch.equal(pgd(trained[0], *batch, attack, eps=torch.zeros(len(batch[1]))), batch[0])
+
+
+@pytest.mark.parametrize("wrong", [-0.1, float("nan"), torch.zeros(3), torch.zeros(2, 2)])
+def test_an_impossible_eps_is_refused_in_one_line(trained, batch, wrong):
+    with pytest.raises(ValueError, match="eps must be") as error:
+        pgd(trained[0], *batch, ATTACK, eps=wrong)
+    assert "\n" not in str(error.value)
 
 
 # ------------------------------------------------------------------------------------------------ nothing left behind
@@ -258,14 +321,14 @@ def test_frozen_can_be_nested(batch):
 
 def test_images_and_labels_are_left_alone(trained, batch):
     images, labels = batch[0].clone(), batch[1].clone()
-    pgd(trained[0], images, labels, Attack(0.2, 0.05, 3), generator=generator())
+    pgd(trained[0], images, labels, PGD(0.2, 0.05, 3), generator=generator())
     assert torch.equal(images, batch[0]) and torch.equal(labels, batch[1]) and not images.requires_grad
 
 
 @pytest.mark.parametrize("steps", [0, 3])
 def test_adversarial_images_carry_no_graph_even_if_the_images_do(trained, batch, steps):
     images = batch[0].clone().requires_grad_()
-    assert not pgd(trained[0], images, batch[1], Attack(0.2, 0.05, steps, "zero")).requires_grad
+    assert not pgd(trained[0], images, batch[1], PGD(0.2, 0.05, steps, "zero")).requires_grad
 
 
 def test_pgd_works_for_callers_without_gradients(trained, batch):
@@ -281,12 +344,12 @@ def test_pgd_works_for_callers_without_gradients(trained, batch):
 
 
 def test_equal_generators_give_equal_images_and_others_differ(trained, batch):
-    attack = Attack(0.2, 0.05, 2)
+    attack = PGD(0.2, 0.05, 2)
     first, again, other = (pgd(trained[0], *batch, attack, generator=generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_a_given_generator_leaves_the_global_random_state_alone(trained, batch):
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    pgd(trained[0], *batch, Attack(0.2, 0.05, 2), generator=generator())
+    pgd(trained[0], *batch, PGD(0.2, 0.05, 2), generator=generator())
     assert torch.equal(torch.get_rng_state(), before) and (np.random.get_state()[1] == numpy_before).all()

@@ -11,17 +11,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import bench
 import peers
+from helpers import build
 
 from srat_utils import Config, load_dataset
-from srat_utils.attacks import Attack, pgd
-from srat_utils.models import build
+from srat_utils.attacks import PGD, pgd
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", peers.PEERS)
 def test_each_peer_does_the_same_work_as_ours(name):
-    model, attack = build("small-cnn", 1, 10).eval(), Attack(0.2, 0.05, 10)
+    model, attack = build("small-cnn", 1, 10).eval(), PGD(0.2, 0.05, 10)
     x, y = torch.rand(16, 1, 8, 8), torch.arange(16) % 10
     try:
         run = peers.PEERS[name](model, attack)

@@ -211,7 +211,7 @@ def course(tmp_path, change=lambda cells: None, name="01_model.ipynb", metadata=
     ]
     cells = [new_markdown_cell(text, id=f"text-{number}") for number, text in enumerate(texts)]
     cells.insert(3, new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}))
-    cells.insert(4, new_code_cell("from srat_utils import plots\nplots.show(*picture)", id="figure"))
+    cells.insert(4, new_code_cell("from srat_utils.course import plots\nplots.Picture(*picture)", id="figure"))
     change(cells)
     path = tmp_path / name
     # Neither new_notebook(cells=…) nor nbformat.writes would leave a doubled id alone.

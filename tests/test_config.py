@@ -3,35 +3,36 @@
 import dataclasses
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
+import torch
 
-from srat_utils import Config
-from srat_utils.config import ConfigError, for_mode
+from srat_utils import METHODS, Config, load_dataset
+from srat_utils.config import RECORDS, Threat
+from srat_utils.course.studies import for_mode
+from srat_utils.records import ConfigError
+from srat_utils.training import fit
 
-CHANGED = {
+# Every setting of every record, changed; what belongs to a method's own records stands under a method that has it.
+OF_RECORDS = {
     "dataset": "svhn",
     "imbalance": "exp-10",
-    "method": "DRCB-LDAM",
-    "adversarial": False,
-    "epochs": 41,
-    "seed": 1,
-    "separation_weight": 2.0,
-    "weight_ratio": 5.0,
     "classes": ("1", "7"),
     "max_per_class": 30,
-    "test_per_class": 10,
     "model": "resnet18",
-    "augmentation": "crop",
+    "projection": 128,
+    "precision": "bf16",
+    "compile": True,
     "eps": 0.1,
     "step": 0.01,
     "attack_steps": 9,
-    "evaluation_steps": 21,
     "attack_start": "zero",
     "attack_loss": "method",
     "attack_batch_norm": "train",
     "eps_warmup_epochs": 3,
+    "epochs": 41,
     "batch_size": 64,
     "learning_rate": 0.05,
     "momentum": 0.8,
@@ -39,47 +40,82 @@ CHANGED = {
     "warmup_epochs": 0,
     "lr_decay": 0.5,
     "decay_at": (0.5, 0.75),
-    "reweight_at": 0.5,
-    "beta": 0.999,
-    "reduction": "mean",
-    "temperature": 0.07,
-    "lonely_anchors": "drop",
-    "projection": 128,
-    "focal_gamma": 2.0,
-    "max_margin": 0.4,
-    "ldam_scale": 10.0,
-    "ldam_scale_in": "loss",
-    "precision": "bf16",
-    "compile": True,
+    "augmentation": "crop",
 }
-NOT_IN_THE_RESULT = {"device", "threads"}
+OF_EVALUATION = {"evaluation_steps": 21, "test_per_class": 10}
+OWN = {
+    "SRAT-CE": {
+        "separation_weight": 2.0,
+        "temperature": 0.07,
+        "lonely_anchors": "drop",
+        "view": "clean",
+        "weight_ratio": 5.0,
+        "beta": 0.999,
+        "reduction": "mean",
+        "reweight_at": 0.5,
+    },
+    "Focal": {"focal_gamma": 2.0},
+    "LDAM": {"max_margin": 0.4, "ldam_scale": 10.0, "ldam_scale_in": "loss"},
+}
+USED = [(method, name, value) for method, own in OWN.items() for name, value in own.items()]
+USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial": False, "seed": 1}).items()]
 
 
 # ------------------------------------------------------------------------------------------------ identity
 
 
-def test_the_list_of_changes_names_every_field():
-    assert {field.name for field in dataclasses.fields(Config)} == set(CHANGED) | NOT_IN_THE_RESULT
+def test_the_lists_of_changes_name_every_setting_of_the_eleven_methods():
+    of_records = {name for record in RECORDS.values() for name in record.names()}
+    assert of_records == set(OF_RECORDS) | set(OF_EVALUATION)
+    own = {name for row in METHODS.values() for record in row.records() for name in record.names()}
+    assert own == {name for settings in OWN.values() for name in settings}
 
 
-@pytest.mark.parametrize("name", CHANGED)
-def test_changing_any_field_changes_the_fingerprint(name):
-    base = Config()
-    assert getattr(base, name) != CHANGED[name]
-    assert dataclasses.replace(base, **{name: CHANGED[name]}).fingerprint != base.fingerprint
+@pytest.mark.parametrize(("method", "name", "value"), USED)
+def test_changing_what_training_uses_changes_the_fingerprint(method, name, value):
+    base = Config(method=method)
+    assert getattr(base, name) != value
+    changed = base.replace(**{name: value})
+    assert changed.fingerprint != base.fingerprint and getattr(changed, name) == value
 
 
 def test_all_single_changes_have_fingerprints_of_their_own():
-    prints = {dataclasses.replace(Config(), **{name: value}).fingerprint for name, value in CHANGED.items()}
-    assert len(prints) == len(CHANGED)
+    prints = {Config(method=method).replace(**{name: value}).fingerprint for method, name, value in USED}
+    assert len(prints) == len(USED)
 
 
-def test_a_younger_field_at_its_default_leaves_the_fingerprints_of_stored_results_alone():
-    assert Config().fingerprint == "16b6eb91cf"
+UNUSED = [("SRAT-CE", {}, name, value) for name, value in OF_EVALUATION.items()]
+UNUSED += [("CE", {}, name, value) for name, value in OWN["SRAT-CE"].items() if name not in ("view", "weight_ratio")]
+UNUSED += [("SRAT-CE", {"adversarial": False}, name, OF_RECORDS[name]) for name in Threat.names()]
+UNUSED += [("CB-Reweight", {}, "reweight_at", 0.5), ("CE", {}, "focal_gamma", 2.0), ("Focal", {}, "ldam_scale", 10.0)]
+UNUSED += [
+    ("SRAT-CE", {"weight_ratio": 5.0}, "beta", 0.999),
+    ("SRAT-CE", {}, "device", "cpu"),
+    ("CE", {}, "threads", 2),
+]
 
 
-def test_the_device_is_not_part_of_the_fingerprint():
-    assert Config(device="cpu").fingerprint == Config().fingerprint == Config(device="cuda").fingerprint
+@pytest.mark.parametrize(("method", "settings", "name", "value"), UNUSED)
+def test_changing_what_training_does_not_use_trains_nothing_again(method, settings, name, value):
+    base = Config(method=method, **settings)
+    changed = base.replace(**{name: value})
+    assert getattr(changed, name) == value != getattr(base, name)
+    assert changed.fingerprint == base.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "name", "value"), [case for case in UNUSED if case[2] in ("eps", "beta")]
+)
+def test_equal_fingerprints_are_equal_trainings(method, settings, name, value):
+    tiny = {"imbalance": "step-5", "max_per_class": 10, "epochs": 2, "attack_steps": 1, "reweight_at": 0.0}
+    base = Config(method=method, **(tiny | settings))
+    train = load_dataset("digits", imbalance="step-5", max_per_class=10).train
+    one, other = fit(base, train).model.state_dict(), fit(base.replace(**{name: value}), train).model.state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_fingerprints_of_stored_results_stay():
+    assert Config().fingerprint == "0de9f1ceb7"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +142,7 @@ def test_a_whole_float_number_of_epochs_can_be_counted_through():
 
 
 def test_configs_survive_json():
-    for changes in ({}, CHANGED, {"classes": ("3", "8"), "dataset": "digits"}):
+    for changes in ({}, OF_RECORDS | OF_EVALUATION | OWN["SRAT-CE"], {"classes": ("3", "8"), "focal_gamma": 2.0}):
         config = Config(**changes)
         again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
         assert again == config and again.fingerprint == config.fingerprint and hash(again) == hash(config)
@@ -148,13 +184,8 @@ def test_the_evaluation_attack_has_the_training_attacks_budget_and_twenty_random
     config = Config.paper("svhn", "exp-10", "CE", attack_start="zero")
     assert (config.training_attack.steps, config.training_attack.start) == (10, "zero")
     attack = config.evaluation_attack
-    assert (attack.eps, attack.step, attack.steps, attack.start, attack.name) == (
-        8 / 255,
-        1 / 255,
-        20,
-        "uniform",
-        "pgd-20",
-    )
+    assert (attack.eps, attack.step, attack.steps, attack.start) == (8 / 255, 1 / 255, 20, "uniform")
+    assert attack.name == "pgd-20@8/255"
 
 
 def test_changes_override_the_papers_settings():
@@ -173,6 +204,33 @@ def test_replacing_another_field_keeps_the_rest():
     assert Config(eps=0.1).replace(seed=2) == Config(eps=0.1, seed=2)
 
 
+def test_a_path_names_ones_own_images_and_they_are_taken_as_they_are(tmp_path):
+    path = tmp_path / "mine.npz"
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1])
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    config = Config(dataset=path)
+    assert (config.dataset, config.imbalance) == (str(path), "none") and config == Config(dataset=str(path))
+    stored = json.loads(json.dumps(config.to_dict()))
+    path.unlink()
+    again = Config.from_dict(stored)  # a run can be read when its images have moved
+    assert again == config and again.fingerprint == again.replace(device="cpu").fingerprint != Config().fingerprint
+    with pytest.raises(ValueError, match="does not exist"):
+        Config(dataset=path)
+
+
+def test_configs_travel_to_other_processes():
+    config = Config(method="SRAT-LDAM", separation_weight=2.0)
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config and again.fingerprint == config.fingerprint and again.separation_weight == 2.0
+
+
+def test_a_setting_that_only_other_methods_have_is_there_all_the_same():
+    assert (Config(method="CE").temperature, Config(method="CE", temperature=0.2).temperature) == (0.1, 0.2)
+    assert Config(method="CE").separation_weight == Config().separation_weight == 0.3
+    with pytest.raises(AttributeError, match="'temprature'"):
+        Config().temprature  # noqa: B018
+
+
 def test_configs_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().epochs = 3
@@ -182,7 +240,7 @@ def test_the_quick_mode_of_a_notebook_trains_for_fewer_epochs_and_one_seed():
     (quick, quick_seeds), (laptop, laptop_seeds) = for_mode("quick"), for_mode("laptop")
     assert quick.epochs < laptop.epochs and len(quick_seeds) == 1 and len(laptop_seeds) == 3
     assert for_mode("quick", epochs=9)[0].epochs == 9 and len(for_mode("quick", seeds=2)[1]) == 2
-    assert for_mode("paper", "cifar10")[0] == Config.paper("cifar10", "step-25", "SRAT-CE")
+    assert for_mode("paper", "cifar10")[0] == Config.paper("cifar10", "step-100", "SRAT-CE")
 
 
 # ------------------------------------------------------------------------------------------------ errors
@@ -232,6 +290,11 @@ def test_the_quick_mode_of_a_notebook_trains_for_fewer_epochs_and_one_seed():
         ({"temperature": None}, ["temperature", "None"]),
         ({"adversarial": "false"}, ["adversarial", "'false'"]),
         ({"adversarial": None}, ["adversarial", "None"]),
+        ({"temprature": 0.1}, ["'temprature'", "temperature"]),
+        ({"method": "CE", "temperature": 0}, ["temperature", "0"]),
+        ({"dataset": "digit"}, ["'digit'", "digits"]),
+        ({"dataset": "no/such/folder"}, ["no/such/folder", "does not exist"]),
+        ({"attack_loss": "hinge"}, ["attack_loss", "'hinge'", "cross-entropy"]),
     ],
 )
 def test_a_setting_that_cannot_be_run_is_refused_in_one_line_that_names_it(changes, words):

@@ -4,14 +4,14 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers import build
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from srat_utils import Config, load_dataset
-from srat_utils.attacks import Attack, pgd
-from srat_utils.losses import cross_entropy
-from srat_utils.models import build
-from srat_utils.training import State, train_epoch
+from srat_utils.attacks import PGD, pgd
+from srat_utils.terms import Facts
+from srat_utils.training import Job, State, train_epoch
 
 CONVOLUTIONS = 3  # of small-cnn
 
@@ -47,9 +47,9 @@ def counted(batches: int, attack_steps: int = 4, **changes) -> Counted:
     split = load_dataset("digits", imbalance="balanced", max_per_class=20)
     images, labels = (tensor[: 8 * batches] for tensor in split.train.tensors(torch.device("cpu")))
     state = State.fresh(config, split.train, torch.device("cpu"))
-    weight = torch.ones(10)
+    job = Job.of(config, state, Facts(split.train.counts, 64, torch.device("cpu")))
     with Counted() as counts:
-        train_epoch(config, state, images, labels, cross_entropy, weight, epoch=0)
+        train_epoch(config, job, state, images, labels, torch.ones(10))
     return counts
 
 
@@ -67,7 +67,7 @@ def test_natural_training_costs_one_pass():
 def test_an_attack_makes_no_gradient_of_a_parameter():
     model, images, labels = build("small-cnn", 1, 10), torch.rand(6, 1, 8, 8), torch.arange(6)
     with Counted() as counts:
-        pgd(model, images, labels, Attack(steps=5))
+        pgd(model, images, labels, PGD(steps=5))
     assert counts.gradients == {(True, False, False): 5 * CONVOLUTIONS}
     assert counts.calls["native_batch_norm"] == counts.calls["cudnn_batch_norm"] == 0  # folded
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import build
 from sklearn.metrics import recall_score
 
 from srat_utils import Config, load_dataset
-from srat_utils.attacks import Attack
-from srat_utils.evaluation import evaluate, is_collapsed, predict, summarise
-from srat_utils.models import build
+from srat_utils.attacks import PGD
+from srat_utils.evaluation import Outcomes, accuracies, attempt, evaluate, is_collapsed, of_kind, summarise
 from srat_utils.training import fit
 
 
@@ -24,12 +24,13 @@ def trained():
     return fit(config, split.train).model, split.test.subset(picked), sizes
 
 
-@pytest.mark.parametrize("attack", [None, Attack(0.2, 0.05, 3)])
+@pytest.mark.parametrize("attack", [None, PGD(0.2, 0.05, 3)])
 def test_class_accuracy_is_scikit_learns_recall_on_an_unbalanced_set(trained, attack):
     model, test, sizes = trained
     metrics = evaluate(model, test, [attack] if attack else [], seed=1)
-    rows = metrics[metrics["attack"] == (attack.name if attack else "clean")]
-    predictions = predict(model, *test.tensors("cpu"), attack, seed=1).numpy()
+    name = attack.name if attack else "clean"
+    rows = metrics[metrics["attack"] == name]
+    predictions = attempt(model, test, [attack] if attack else [], seed=1).predictions[name]
     assert rows["accuracy"].to_numpy() == pytest.approx(100 * recall_score(test.labels, predictions, average=None))
     assert rows["images"].tolist() == sizes
     assert rows["predicted"].tolist() == np.bincount(predictions, minlength=10).tolist()
@@ -38,22 +39,27 @@ def test_class_accuracy_is_scikit_learns_recall_on_an_unbalanced_set(trained, at
 
 def test_overall_is_per_image_and_balanced_is_per_class(trained):
     model, test, _ = trained
-    metrics = evaluate(model, test, []).assign(group=["well"] * 5 + ["under"] * 5)
-    predictions = predict(model, *test.tensors("cpu")).numpy()
+    metrics = evaluate(model, test, [])
+    predictions = attempt(model, test, []).predictions["clean"]
     summary = summarise(metrics).loc["clean"]
     assert summary["overall"] == pytest.approx(100 * (predictions == test.labels).mean())
     assert summary["balanced"] == pytest.approx(100 * recall_score(test.labels, predictions, average="macro"))
 
 
 def test_summary_by_hand():
-    rows = [("a", "well", 10, "clean", 90.0), ("b", "well", 30, "clean", 70.0), ("c", "under", 60, "clean", 20.0)]
-    rows += [("a", "well", 10, "pgd-20", 50.0), ("b", "well", 30, "pgd-20", 40.0), ("c", "under", 60, "pgd-20", 0.0)]
-    summary = summarise(pd.DataFrame(rows, columns=["class", "group", "images", "attack", "accuracy"]))
-    assert summary.index.tolist() == ["clean", "pgd-20"]
+    rows = [("a", "well", 10, 90.0, 50.0), ("b", "well", 30, 70.0, 40.0), ("c", "under", 60, 20.0, 0.0)]
+    rows = [
+        (*row[:3], *tried, row[place])
+        for place, tried in ((3, ("clean", "clean")), (4, ("robust", "pgd")))
+        for row in rows
+    ]
+    summary = summarise(pd.DataFrame(rows, columns=["class", "group", "images", "kind", "attack", "accuracy"]))
+    assert summary["attack"].to_dict() == {"clean": "clean", "robust": "pgd"}
+    summary = summary.drop(columns="attack")
     assert summary.loc["clean"].to_dict() == pytest.approx(
         {"overall": 42, "balanced": 60, "well": 80, "under": 20, "worst": 20}
     )
-    assert summary.loc["pgd-20"].to_dict() == pytest.approx(
+    assert summary.loc["robust"].to_dict() == pytest.approx(
         {"overall": 17, "balanced": 30, "well": 45, "under": 0, "worst": 0}
     )
 
@@ -76,27 +82,121 @@ def test_a_model_that_knows_one_class_is_collapsed():
 
 
 def test_a_trained_model_is_not_collapsed_and_an_attack_alone_does_not_make_it_so():
-    rows = [("a", "clean", 50), ("b", "clean", 50), ("a", "pgd-20", 100), ("b", "pgd-20", 0)]
-    assert not is_collapsed(pd.DataFrame(rows, columns=["class", "attack", "predicted"]))
+    rows = [("a", "clean", 50), ("b", "clean", 50), ("a", "robust", 100), ("b", "robust", 0)]
+    assert not is_collapsed(pd.DataFrame(rows, columns=["class", "kind", "predicted"]))
 
 
 def test_evaluation_is_the_same_in_train_and_eval_mode_and_restores_the_mode(trained):
     model, test, _ = trained
-    in_eval = evaluate(model.eval(), test, [Attack(0.1, 0.05, 2)])
-    pd.testing.assert_frame_equal(evaluate(model.train(), test, [Attack(0.1, 0.05, 2)]), in_eval)
+    in_eval = evaluate(model.eval(), test, [PGD(0.1, 0.05, 2)])
+    pd.testing.assert_frame_equal(evaluate(model.train(), test, [PGD(0.1, 0.05, 2)]), in_eval)
     assert all(module.training for module in model.modules())
 
 
 def test_robust_accuracy_does_not_exceed_clean_accuracy(trained):
     model, test, _ = trained
-    metrics = evaluate(model, test, [Attack(0.2, 0.05, 10)])
-    correct = (metrics["accuracy"] * metrics["images"]).groupby(metrics["attack"]).sum()
-    assert correct["pgd-10"] < correct["clean"]
+    metrics = evaluate(model, test, [PGD(0.2, 0.05, 10)])
+    correct = (metrics["accuracy"] * metrics["images"]).groupby(metrics["kind"]).sum()
+    assert correct["robust"] < correct["clean"]
 
 
 def test_a_class_without_test_images_has_no_accuracy_and_does_not_spoil_the_summary():
     test = load_dataset("digits", test_per_class=4).test
     test = test.subset(np.flatnonzero(test.labels != 9))
-    metrics = evaluate(always(3), test, []).assign(group=["well"] * 5 + ["under"] * 5)
+    metrics = evaluate(always(3), test, [], rare=np.arange(10) > 4)
     assert np.isnan(metrics["accuracy"].iloc[9]) and metrics["images"].iloc[9] == 0
     assert summarise(metrics).loc["clean", "overall"] == pytest.approx(100 / 9)
+
+
+# ------------------------------------------------------------------------------------------------ several attacks
+
+
+def outcomes(**said):
+    """Four images of two classes, [0, 0, 1, 1], and what was said of them."""
+    labels = np.array([0, 0, 1, 1], np.int16)
+    return Outcomes("", labels, {name: np.array(values, np.int16) for name, values in said.items()})
+
+
+SAID = {"clean": [0, 0, 1, 0], "pgd-20@0.2": [0, 1, 1, 1], "apgd-ce-100@0.2": [1, 0, 1, 1]}
+
+
+def test_robust_is_the_worst_case_for_each_image():
+    metrics = accuracies(outcomes(**SAID), ["a", "b"], [False, True])
+    table = metrics.pivot(index="class", columns=["kind", "attack"], values="accuracy")
+    assert table["clean", "clean"].tolist() == [100, 50]
+    assert table["robust", "2 attacks@0.2"].tolist() == [0, 100]
+    assert table["attack", "pgd-20@0.2"].tolist() == [50, 100] and table["attack", "apgd-ce-100@0.2"].tolist() == [
+        50,
+        100,
+    ]
+    assert metrics["group"].tolist() == ["well", "under"] * 4
+    # In a union the unattacked image counts, too: the last one is wrong without any attack.
+    union = accuracies(outcomes(**SAID), ["a", "b"], [False, True], union=True)
+    assert of_kind(union, "robust")["accuracy"].tolist() == [0, 50]
+    assert union[union["attack"] == "pgd-20@0.2"]["accuracy"].tolist() == [50, 50]
+
+
+def test_one_attack_is_itself_the_robust_row():
+    metrics = accuracies(outcomes(**{name: SAID[name] for name in ("clean", "pgd-20@0.2")}), ["a", "b"], [False, True])
+    assert metrics["kind"].tolist() == ["clean", "clean", "robust", "robust"]
+    assert metrics["attack"].unique().tolist() == ["clean", "pgd-20@0.2"]
+
+
+def test_two_budgets_stay_two_rows_and_are_never_mixed():
+    said = {"clean": SAID["clean"], "pgd-20@0.2": [0, 1, 1, 1], "pgd-20@0.1": [0, 0, 1, 1]}
+    summary = summarise(accuracies(outcomes(**said), ["a", "b"], [False, True]))
+    assert summary.loc["robust"].set_index("attack")["overall"].to_dict() == {"pgd-20@0.2": 75, "pgd-20@0.1": 100}
+    with pytest.raises(ValueError, match=r"0\.1, 0\.2"):
+        of_kind(accuracies(outcomes(**said), ["a", "b"], [False, True]), "robust")
+
+
+def test_in_a_union_only_what_stands_is_attacked_and_in_the_end_the_worst_case_is_the_same(trained):
+    model, test, _ = trained
+    attacks = [PGD(0.1, 0.05, 2), PGD(0.1, 0.02, 5)]
+    every = attempt(model, test, attacks)
+    seen = []
+    watched = [
+        lambda *given, attack=attack, **rest: seen.append(len(given[1])) or attack(*given, **rest) for attack in attacks
+    ]
+    for function, attack in zip(watched, attacks, strict=True):
+        function.name = attack.name
+    union = attempt(model, test, watched, union=True)
+    right = every.predictions["clean"] == every.labels
+    assert (
+        seen[0] == right.sum() and seen[1] == (union.worst(["clean", attacks[0].name]) == union.labels).sum() < seen[0]
+    )
+    assert (union.predictions[attacks[1].name] == -1).sum() == len(test) - seen[1]
+
+
+@pytest.mark.parametrize("union", [False, True])
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_an_interrupted_evaluation_goes_on_to_the_same_outcomes(trained, tmp_path, monkeypatch, union, stop):
+    model, test, _ = trained
+    monkeypatch.setattr("srat_utils.evaluation.BATCH", 80)
+    attacks, path = [PGD(0.1, 0.05, 2), PGD(0.1, 0.02, 3)], tmp_path / "outcomes.npz"
+    whole = attempt(model, test, attacks, union=union, seed=3)
+    assert whole.complete
+
+    class Enough(Exception):
+        pass
+
+    def save(outcomes):
+        outcomes.write(path)
+        save.times += 1
+        if save.times == stop:
+            raise Enough
+
+    save.times = 0
+    with pytest.raises(Enough):
+        attempt(model, test, attacks, union=union, seed=3, save=save)
+    half = Outcomes.read(path)
+    assert not half.complete
+    again = attempt(model, test, attacks, union=union, seed=3, outcomes=half)
+    for name, said in whole.predictions.items():
+        assert np.array_equal(again.predictions[name], said), name
+
+
+def test_two_attacks_of_one_name_are_refused(trained):
+    model, test, _ = trained
+    with pytest.raises(ValueError, match=r"one name: pgd-2@0\.1, pgd-2@0\.1"):
+        attempt(model, test, [PGD(0.1, 0.05, 2), PGD(0.1, 0.02, 2)])

@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import rankdata
 
-from srat_utils import exercises, losses, theory, verdicts, weights
+from srat_utils import losses, weights
 from srat_utils.attacks import frozen, pgd
-from srat_utils.data import class_counts
+from srat_utils.course import exercises, theory, verdicts
+from srat_utils.imbalance import class_counts
 
 
 def plain_pgd(model, x, y, attack, sign=1, clip=True, radius=1.0):
-    low, high = attack.bounds(x)
+    low, high = (x - attack.eps).clamp(min=0), (x + attack.eps).clamp(max=1)
     adversarial = x
     for _ in range(attack.steps):
         adversarial = adversarial.detach().requires_grad_()

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import build
 
 from srat_utils import Config, load_dataset, train
-from srat_utils.attacks import Attack
-from srat_utils.features import aligned, aligned_embeddings, along, penultimate, separability, tsne, variance_ratio
-from srat_utils.models import build
+from srat_utils.attacks import PGD
+from srat_utils.course.studies import along
+from srat_utils.features import aligned, aligned_embeddings, penultimate, separability, tsne, variance_ratio
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_features_are_those_before_the_head(dataset):
 
 
 def test_features_of_adversarial_examples_differ_and_depend_on_the_seed(dataset):
-    model, attack = build("small-cnn", 1, 10), Attack(0.2, 0.05, 2)
+    model, attack = build("small-cnn", 1, 10), PGD(0.2, 0.05, 2)
     clean, first, again, other = (
         penultimate(model, dataset),
         penultimate(model, dataset, attack),
@@ -46,7 +47,7 @@ def test_features_of_adversarial_examples_differ_and_depend_on_the_seed(dataset)
         penultimate(model, dataset, attack, seed=1),
     )
     assert (first == again).all() and not (first == other).all() and not (first == clean).all()
-    assert (penultimate(model, dataset, Attack(0.0, 0.0, 1)) == clean).all()
+    assert (penultimate(model, dataset, PGD(0.0, 0.0, 1)) == clean).all()
 
 
 @pytest.mark.parametrize("number", [2, 3, 5, 12, 40])

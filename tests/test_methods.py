@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from srat_utils import METHODS, Config, load_dataset
-from srat_utils.methods import prediction_loss
 from srat_utils.models import CosineHead
+from srat_utils.terms import CE, LDAM, Facts, Focal
 from srat_utils.training import fit
+from srat_utils.weights import Always, Deferred
 
 # name: (loss, when it reweights, whether it adds L_sep), as section 5.1 of the paper lists them.
 TABLE = {
@@ -36,20 +37,31 @@ TINY = {
 
 
 def test_the_methods_are_the_rows_of_the_papers_tables():
-    assert {name: (m.loss, m.weighting, m.separation) for name, m in METHODS.items()} == TABLE
+    weighting = {type(None): "none", Always: "always", Deferred: "deferred"}
+    rows = {
+        name: (
+            method.loss,
+            weighting[type(method.weighting)],
+            "separation_loss" in {term.name for term in method.terms},
+        )
+        for name, method in METHODS.items()
+    }
+    assert rows == TABLE
     assert all(name == method.name for name, method in METHODS.items())
 
 
 def test_each_loss_is_the_one_it_is_named_after():
     logits, labels = torch.tensor([[4.0, 1.0], [0.0, 2.0]]), torch.tensor([0, 1])
     ce = F.cross_entropy(logits, labels, reduction="none")
-    torch.testing.assert_close(prediction_loss("CE", [16, 1])(logits, labels), ce)
-    torch.testing.assert_close(
-        prediction_loss("Focal", [16, 1], gamma=2.0)(logits, labels), (1 - (-ce).exp()) ** 2 * ce
-    )
+    facts = Facts([16, 1], 2, torch.device("cpu"))
+    torch.testing.assert_close(CE().each(facts)(logits, labels), ce)
+    torch.testing.assert_close(Focal(focal_gamma=2).each(facts)(logits, labels), (1 - (-ce).exp()) ** 2 * ce)
     # Counts 16 and 1: margins 0.25 and 0.5; at s = 10 the true logits fall by 2.5 and 5.
     expected = [math.log1p(math.exp(1 - 1.5)), math.log1p(math.exp(0 + 3))]
-    assert prediction_loss("LDAM", [16, 1], scale=10.0)(logits, labels).tolist() == pytest.approx(expected, rel=1e-5)
+    assert LDAM(ldam_scale=10).each(facts)(logits, labels).tolist() == pytest.approx(expected, rel=1e-5)
+    in_loss = LDAM(ldam_scale=10, ldam_scale_in="loss")  # logits are cosines then
+    assert in_loss.each(facts)(logits / 10, labels).tolist() == pytest.approx(expected, rel=1e-5)
+    assert (LDAM().head_scale, in_loss.head_scale, CE().head_scale) == (30, 1, None)
 
 
 @pytest.mark.parametrize("adversarial", [False, True], ids=["natural", "adversarial"])
@@ -61,5 +73,5 @@ def test_every_method_trains(method, adversarial):
     assert all(torch.isfinite(value).all() for value in state.model.state_dict().values())
     # Deferred methods reweight from round(0.8 · 2) = 2 on, so not in two epochs.
     assert [row["reweighted"] for row in state.history] == [float(TABLE[method][1] == "always")] * 2
-    assert (state.history[0]["separation_loss"] > 0) == TABLE[method][2]
+    assert ("separation_loss" in state.history[0]) == TABLE[method][2]
     assert isinstance(state.model.head, CosineHead) == (TABLE[method][0] == "LDAM")

@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from helpers import build
 
 from srat_utils import losses
-from srat_utils.attacks import Attack, pgd
-from srat_utils.models import ConvNorm, CosineHead, build, folded
+from srat_utils.attacks import PGD, pgd
+from srat_utils.models import ConvNorm, CosineHead, folded
 
 
 def images(number=4, channels=3, size=32, seed=0):
@@ -66,7 +67,7 @@ def test_cosine_logits_never_leave_minus_scale_to_scale(scale):
 def test_the_attack_meets_the_softmax_that_ldam_trains():
     # Without margins LDAM's loss is cross-entropy of the model's own logits: nothing is scaled afterwards.
     model, x, y = build("small-cnn", 1, 4, scale=30.0).eval(), images(8, 1, 8), torch.arange(8) % 4
-    attack = Attack(0.1, 0.025, 5, "zero")
+    attack = PGD(0.1, 0.025, 5, "zero")
     plain = pgd(model, x, y, attack)
     trained_loss = pgd(model, x, y, attack, loss=lambda logits, labels: losses.ldam(logits, labels, torch.zeros(4)))
     assert torch.equal(plain, trained_loss)
@@ -137,16 +138,16 @@ def build_unfolded(model):
 
 
 @pytest.mark.parametrize(("architecture", "scale"), [("small-cnn", None), ("small-cnn", 30.0), ("resnet18", 30.0)])
-def test_under_autocast_the_body_alone_is_in_bfloat16(architecture, scale):
+def test_at_lower_precision_the_body_alone_is_in_bfloat16(architecture, scale):
     model, x = build(architecture, 3, 5, scale=scale).eval(), images(size=16)
     expected, _ = model.logits_and_features(x)
     seen = []
     model.body[0][0][0].register_forward_hook(lambda module, given, made: seen.append(made.dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        logits, features = model.logits_and_features(x)
-        with folded(model):
-            folded_logits = model(x)
-            assert {layer.dtype for layer in model.body[0][0].constant} == {torch.bfloat16}
+    model.precision = "bf16"
+    logits, features = model.logits_and_features(x)
+    with folded(model):
+        folded_logits = model(x)
+        assert {layer.dtype for layer in model.body[0][0].constant} == {torch.bfloat16}
     assert seen == [torch.bfloat16] and logits.dtype == features.dtype == folded_logits.dtype == torch.float32
     assert torch.allclose(logits, expected, atol=0.05 * expected.abs().max().item() + 0.05)
     assert torch.allclose(folded_logits, expected, atol=0.05 * expected.abs().max().item() + 0.05)

@@ -1,6 +1,6 @@
 import pytest
 
-from srat_utils import paper
+from srat_utils.course import paper
 
 
 def test_all_88_rows_are_there_in_percent():

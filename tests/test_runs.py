@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
@@ -19,15 +21,18 @@ import pandas as pd
 import pytest
 import torch
 
-from srat_utils import Config, runs, sweep, train, training
-from srat_utils.config import ConfigError
-from srat_utils.runs import RunError, default_store, frame
+from srat_utils import METHODS, PAPER, Config, load, runs, sweep, sweeps, train, training
+from srat_utils.attacks import PGD
+from srat_utils.evaluation import Protocol
+from srat_utils.records import ConfigError
+from srat_utils.runs import RunError, default_store
+from srat_utils.sweeps import tidy
 from srat_utils.training import TrainingError
 
 TINY = Config(
     imbalance="step-5", max_per_class=15, test_per_class=5, epochs=3, batch_size=64, attack_steps=2, evaluation_steps=2
 )
-FILES = {"config.json", "history.csv", "metrics.csv", "model.pt", "provenance.json"}
+FILES = {"config.json", "evaluations", "history.csv", "model.pt", "provenance.json", "spec.json"}
 
 
 @pytest.fixture
@@ -50,7 +55,8 @@ def assert_same_result(one, other):
     """Weights, metrics and history (seconds aside) agree to the last bit."""
     first, second = (torch.load(run.folder / "model.pt", weights_only=True) for run in (one, other))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert (one.folder / "metrics.csv").read_bytes() == (other.folder / "metrics.csv").read_bytes()
+    pd.testing.assert_frame_equal(one.metrics, other.metrics, check_exact=True)
+    assert [path.name for path in (one.folder / "evaluations").iterdir()] == [one.path_of(PAPER).name]
     pd.testing.assert_frame_equal(
         one.history.drop(columns="seconds"), other.history.drop(columns="seconds"), check_exact=True
     )
@@ -68,14 +74,14 @@ def interrupt_after(monkeypatch, epochs):
 
         return real(config, dataset, state=state, after_epoch=stop)
 
-    monkeypatch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
     monkeypatch.setattr(runs, "fit", broken)
 
 
 # ------------------------------------------------------------------------------------------------ one run
 
 
-def test_a_finished_run_has_its_five_files(finished):
+def test_a_finished_run_has_its_files(finished):
     assert files(finished) == FILES
     assert finished.folder.name == TINY.name
 
@@ -90,25 +96,26 @@ def test_history_and_metrics_are_tidy(finished):
         finished.history
     )
     metrics = finished.metrics
-    assert {"class", "group", "images", "attack", "accuracy"} <= set(metrics)
-    assert metrics["attack"].unique().tolist() == ["clean", "pgd-2"] and len(metrics) == 20
+    assert list(metrics) == ["class", "group", "images", "kind", "attack", "accuracy", "predicted"]
+    assert metrics["kind"].unique().tolist() == ["clean", "robust"] and len(metrics) == 20
+    assert metrics["attack"].unique().tolist() == ["clean", "pgd-2@0.2"]
     assert metrics["class"].tolist() == [str(digit) for digit in range(10)] * 2
     assert metrics["group"].tolist() == (["well"] * 5 + ["under"] * 5) * 2
     assert metrics["accuracy"].between(0, 100).all() and (metrics["images"] == 5).all()
-    assert finished.summary().columns.tolist() == ["overall", "balanced", "well", "under", "worst"]
+    assert finished.summary().columns.tolist() == ["attack", "overall", "balanced", "well", "under", "worst"]
 
 
 def test_the_provenance_says_what_made_the_result(finished):
     facts = finished.provenance
     assert facts["fingerprint"] == TINY.fingerprint
     assert facts["subset_fingerprint"] == finished.data.train.fingerprint
-    assert facts["test_fingerprint"] == finished.data.test.fingerprint
+    assert finished.outcomes().test == finished.data.test.fingerprint
     assert facts["class_counts"] == {str(digit): 15 if digit < 5 else 3 for digit in range(10)}
     assert (
         facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"] == torch.__version__
     )
     assert facts["device"] and facts["hardware"] and facts["seconds"] > 0
-    assert facts["collapsed"] is finished.collapsed
+    assert finished.collapsed == (finished.metrics["predicted"].iloc[:10].max() > 45)
 
 
 def test_the_model_comes_back_in_eval_mode_with_the_accuracy_of_the_metrics(finished):
@@ -171,36 +178,55 @@ def test_an_interrupted_run_is_resumed_and_equals_the_undisturbed_one(finished, 
     assert files(run) == FILES
 
 
-def train_with_a_checkpoint_each_epoch(config, store):
-    runs.CHECKPOINT_EVERY = -1.0
-    train(config, store=store, progress=False)
+# Three epochs, a checkpoint after each of the first two, and outcomes saved after each batch: ten files written, the newest
+# checkpoint renamed three times more.
+POINTS = [("between epochs", n) for n in (1, 2, 3)] + [("after rename", n) for n in range(1, 14)]
+POINTS += [(point, n) for point in ("before fsync", "after fsync") for n in range(1, 11)]
 
 
-def test_a_run_killed_at_any_moment_twenty_times_ends_as_the_undisturbed_one_to_the_bit(tmp_path):
-    config = TINY.replace(epochs=30, method="SRAT-LDAM")
-    undisturbed = train(config, store=tmp_path / "undisturbed", progress=False)
+def train_and_die(point, number, store, reached=None):
+    """Train TINY and be killed where told: the number-th time that the point is reached."""
+    times, fsync, replace = Counter(), os.fsync, Path.replace
+
+    def here(name):
+        times[name] += 1
+        if (name, times[name]) == (point, number):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying_fsync(file):
+        here("before fsync")
+        fsync(file)
+        here("after fsync")
+
+    def dying_replace(path, target):
+        result = replace(path, target)
+        here("after rename")
+        return result
+
+    runs.SAVE_EVERY = -1.0
+    os.fsync, Path.replace = dying_fsync, dying_replace
+    train(TINY, store=store, progress=False, after_epoch=lambda state: here("between epochs"))
+    reached.put(dict(times))
+
+
+def test_a_run_killed_at_any_point_of_its_writing_ends_as_the_undisturbed_one_to_the_bit(finished, tmp_path):
+    """Inside the writing of a file, between two files of a run, between epochs: every point is hit."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["srat_utils.runs"])
-    chance, kills, finished_stores, epochs_at_kill = random.Random(0), 0, [], set()
-    while kills < 20 or not finished_stores:
-        store = tmp_path / f"killed-{len(finished_stores)}"
-        process = context.Process(target=train_with_a_checkpoint_each_epoch, args=(config, store))
+    context.set_forkserver_preload(["srat_utils.sweeps"])
+    reached = context.SimpleQueue()
+    whole = context.Process(target=train_and_die, args=("", 0, tmp_path / "whole", reached))
+    whole.start()
+    whole.join()
+    counted = Counter(point for point, _ in POINTS)
+    assert reached.get() == counted
+    for point, number in POINTS:
+        store = tmp_path / f"{number} {point}"
+        process = context.Process(target=train_and_die, args=(point, number, store))
         process.start()
-        process.join(chance.uniform(0.0, 2.0))
-        process.kill()
         process.join()
-        if process.exitcode == 0:
-            finished_stores.append(store)
-        else:
-            assert process.exitcode == -signal.SIGKILL
-            kills += 1
-            checkpoint = store / config.name / "checkpoint.pt"
-            if checkpoint.exists():
-                epochs_at_kill.add(len(torch.load(checkpoint, weights_only=True)["history"]))
-    assert len(epochs_at_kill) > 2, "the kills did not fall at different epochs"
-    for trial in {*finished_stores, store}:
-        run = train(config, store=trial, progress=False)
-        assert_same_result(undisturbed, run)
+        assert process.exitcode == -signal.SIGKILL
+        run = train(TINY, store=store, progress=False)
+        assert_same_result(finished, run)
         assert files(run) == FILES
 
 
@@ -286,8 +312,14 @@ def test_a_damaged_or_foreign_checkpoint_is_set_aside_unexecuted_and_the_run_com
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     real = training.train_epoch
-    monkeypatch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
-    monkeypatch.setattr(training, "train_epoch", lambda *a: real(*a) | ({"loss": float("nan")} if a[-1] == 2 else {}))
+    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(
+        training,
+        "train_epoch",
+        lambda config, job, state, *a: (
+            real(config, job, state, *a) | ({"loss": float("nan")} if len(state.history) == 2 else {})
+        ),
+    )
     with pytest.raises(TrainingError, match="epoch 3 of 3"):
         train(TINY, store=tmp_path, progress=False)
     stored = torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)
@@ -305,7 +337,7 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint_in_place(tmp_path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "CHECKPOINT_EVERY", -1.0)
+        patch.setattr(runs, "SAVE_EVERY", -1.0)
         patch.setattr(torch, "save", full)
         with pytest.raises(OSError, match="No space left"):
             train(TINY, store=tmp_path, progress=False)
@@ -335,7 +367,7 @@ def test_the_lock_is_free_again_after_a_failure(tmp_path, monkeypatch):
     assert train(TINY, store=tmp_path, progress=False).history.shape[0] == 3
 
 
-@pytest.mark.parametrize("changes", [{"dataset": "digit"}, {"classes": ("1", "x")}, {"imbalance": "step-1000"}])
+@pytest.mark.parametrize("changes", [{"classes": ("1", "x")}, {"imbalance": "step-1000"}])
 def test_data_that_do_not_exist_are_refused_in_one_line_and_leave_no_folder(tmp_path, changes):
     with pytest.raises(ValueError) as error:
         train(TINY.replace(**changes), store=tmp_path, progress=False)
@@ -404,7 +436,7 @@ def test_a_sweep_out_of_time_goes_on_later_to_the_same_end(finished, tmp_path, m
     # The clock is looked at when the sweep begins, when the run is handed out and begins, and after each epoch: the second
     # epoch is the last in time.
     seconds, reported = iter((0, 1, 2, 3, 1000)), []
-    monkeypatch.setattr(runs, "time", SimpleNamespace(time=lambda: next(seconds), monotonic=time.monotonic))
+    monkeypatch.setattr(sweeps, "time", SimpleNamespace(time=lambda: next(seconds)))
     assert sweep([TINY], jobs=1, store=tmp_path, minutes=10, progress=False, after_run=reported.append) == []
     monkeypatch.undo()
     state = torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)
@@ -448,7 +480,7 @@ def test_a_killed_local_worker_is_said_in_one_line(tmp_path, monkeypatch):
             pass
 
         def __call__(self, tasks):
-            raise runs.TerminatedWorkerError("the long story of an executor")
+            raise sweeps.TerminatedWorkerError("the long story of an executor")
 
     monkeypatch.setattr(joblib, "Parallel", Killed)
     with pytest.raises(RunError, match="nothing is lost") as error:
@@ -470,7 +502,101 @@ def test_an_empty_sweep_is_empty(tmp_path):
 
 
 def test_the_frame_of_many_runs_names_the_fields_that_were_asked_for(finished):
-    summary = frame([finished, finished], "method", "seed")
-    assert summary.columns.tolist()[:4] == ["method", "seed", "collapsed", "attack"] and len(summary) == 4
+    summary = tidy([finished, finished], "method", "seed")
+    assert summary.columns.tolist()[:5] == ["method", "seed", "collapsed", "kind", "attack"] and len(summary) == 4
     assert set(summary["method"]) == {"SRAT-CE"}
-    assert len(frame([finished], "imbalance", per_class=True)) == 20
+    assert len(tidy([finished], "imbalance", per_class=True)) == 20
+
+
+# ------------------------------------------------------------------------------------------------ evaluations and models
+
+
+def test_another_evaluation_trains_nothing_and_is_computed_once(finished, no_training, monkeypatch):
+    store = finished.folder.parent
+    longer = train(TINY.replace(evaluation_steps=3, temperature=0.1), store=store, progress=False)
+    assert longer.folder == finished.folder and longer.metrics["attack"].unique().tolist() == ["clean", "pgd-3@0.2"]
+    assert len(train(TINY.replace(test_per_class=2), store=store, progress=False).outcomes().labels) == 20
+    monkeypatch.setattr(runs.evaluation, "attempt", lambda *a, **k: pytest.fail("it was attacked again"))
+    pd.testing.assert_frame_equal(train(TINY, store=store, progress=False).metrics, finished.metrics)
+    longer.path_of(PAPER).unlink()
+
+
+def two_attacks(config):
+    return [config.evaluation_attack, PGD(config.eps, config.step / 2, 4)]
+
+
+def test_a_protocol_of_several_attacks_is_kept_beside_the_model(finished):
+    union = Protocol("two", two_attacks, union=True)
+    metrics = finished.evaluate(union)
+    assert metrics["attack"].unique().tolist() == ["clean", "2 attacks@0.2", "pgd-2@0.2", "pgd-4@0.2"]
+    table = finished.summary(union)["overall"]
+    assert table["robust"] == table["attack"].min() <= finished.summary().loc["robust", "overall"] <= table["clean"]
+    assert finished.path_of(union).parent == finished.path_of(PAPER).parent and finished.evaluated(union)
+    (kept,) = sweep([TINY], store=finished.folder.parent, protocols=(PAPER, union), progress=False)
+    pd.testing.assert_frame_equal(kept.evaluate(union), metrics)
+    finished.path_of(union).unlink()
+
+
+def test_a_model_comes_back_from_its_folder_without_data_and_settings(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "load_dataset", lambda *a, **k: pytest.fail("the data were read"))
+    images = finished.data.test.images
+    exported = runs.Run(TINY, finished.folder).export(tmp_path / "given away")
+    assert {path.name for path in exported.iterdir()} == {"model.pt", "spec.json", "card.md"}
+    assert "step-5" in (exported / "card.md").read_text(encoding="utf-8")
+    names, probabilities = load(exported).predict(images)
+    assert probabilities.shape == (len(images), 10) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
+    said = finished.outcomes().predictions["clean"]
+    assert names.tolist() == [str(label) for label in said]
+    assert (
+        load(finished.folder).predict(images[..., 0])[0].tolist() == names.tolist()
+    )  # [N,H,W], and a run's own folder
+    with pytest.raises(ValueError, match="resize"):
+        load(exported).predict(np.zeros((2, 9, 9), np.uint8))
+    with pytest.raises(ValueError, match=r"no spec\.json"):
+        load(tmp_path)
+
+
+def test_the_confusion_counts_every_test_image_once(finished):
+    for kind in ("clean", "robust"):
+        table = finished.confusion(kind)
+        assert (table.sum(1) == 5).all() and table.index.tolist() == table.columns.tolist() == list("0123456789")
+        right = 100 * np.diag(table).sum() / 50
+        assert right == pytest.approx(finished.summary().loc[kind, "overall"])
+    with pytest.raises(ValueError, match="'clean' or 'robust'"):
+        finished.confusion("attacked")
+
+
+def test_without_git_a_run_ends_all_the_same(tmp_path, monkeypatch):
+    def nothing(*arguments, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", nothing)
+    run = train(TINY.replace(epochs=1, adversarial=False), store=tmp_path, progress=False)
+    assert run.provenance["commit"] is None and run.trained
+
+
+def test_of_a_run_whose_numbers_alone_are_kept_a_model_is_refused_in_one_line(finished):
+    kept = runs.Run(TINY, facts=finished.provenance, frames={"paper": finished.metrics})
+    pd.testing.assert_frame_equal(kept.summary(), finished.summary())
+    for ask in (
+        lambda: kept.model,
+        lambda: kept.history,
+        lambda: kept.confusion(),
+        lambda: kept.evaluate(Protocol("x", two_attacks)),
+    ):
+        with pytest.raises(RunError, match=r"train\(config\)") as error:
+            ask()
+        assert "\n" not in str(error.value)
+
+
+def test_every_method_resumes_from_its_checkpoint(tmp_path, monkeypatch):
+    for method in METHODS:
+        config = TINY.replace(method=method, epochs=2, max_per_class=10)
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, 1)
+            with pytest.raises(KeyboardInterrupt):
+                train(config, store=tmp_path / "resumed", progress=False)
+        assert_same_result(
+            train(config, store=tmp_path / "resumed", progress=False),
+            train(config, store=tmp_path / "whole", progress=False),
+        )

@@ -4,19 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from srat_utils import Config, paper, plots, tables
+from srat_utils import Config
+from srat_utils.course import panels, paper, plots, tables
+from srat_utils.evaluation import Outcomes, accuracies, summarise
+from srat_utils.images import ImageDataset
 from srat_utils.methods import METHODS
-from srat_utils.results import Result
+from srat_utils.runs import Run
 
 RNG = np.random.default_rng(0)
 SUMMARIES = pd.DataFrame(
     [
-        {"imbalance": imbalance, "method": method, "seed": seed, "collapsed": False, "attack": attack}
+        {"imbalance": imbalance, "method": method, "seed": seed, "collapsed": False, "kind": kind, "attack": attack}
         | dict(zip(("overall", "under"), RNG.uniform(0, 100, 2), strict=True))
         for imbalance in ("step-10", "step-25", "exp-10")
         for method in reversed(METHODS)
         for seed in range(3)
-        for attack in ("clean", "pgd-20")
+        for kind, attack in (("clean", "clean"), ("robust", "pgd-20@0.2"))
     ]
 )
 
@@ -36,7 +39,7 @@ def test_each_cell_holds_its_own_runs(statistic, reference):
             rows = SUMMARIES.query(
                 "imbalance == @imbalance and method == @method", local_dict={"imbalance": f"step-{K}", "method": method}
             )
-            values = rows[(rows["attack"] == "clean") == (accuracy == "Standard")][classes.lower()]
+            values = rows[(rows["kind"] == "clean") == (accuracy == "Standard")][classes.lower()]
             assert table.loc[method, (K, accuracy, classes)] == pytest.approx(reference(values))
 
 
@@ -90,35 +93,36 @@ METRICS = pd.DataFrame(
             "method": method,
             "class": str(c),
             "group": "under" if c > 4 else "well",
+            "kind": kind,
             "attack": attack,
             "accuracy": 10.0 * c,
         }
         for method in ("CE", "SRAT-CE")
-        for attack in ("clean", "pgd-20")
+        for kind, attack in (("clean", "clean"), ("robust", "pgd-20@0.2"))
         for c in range(10)
     ]
 )
 
 
 def test_the_picture_of_classes_shows_robust_accuracy_only():
-    metrics = METRICS.assign(accuracy=METRICS["accuracy"].where(METRICS["attack"] != "clean", 77.0))
-    figure, alt = plots.class_method(metrics, "digits")
-    shown = [text.get_text() for text in figure.axes[0].texts]
+    metrics = METRICS.assign(accuracy=METRICS["accuracy"].where(METRICS["kind"] == "robust", 77.0))
+    picture = plots.class_method(metrics, "digits")
+    shown = [text.get_text() for text in picture.figure.axes[0].texts]
     assert shown == [str(10 * c) for c in range(10)] * 2
-    assert "CE 0, SRAT-CE 0" in alt
+    assert "CE 0, SRAT-CE 0" in picture.alt
 
 
 def test_ranks_are_ordered_by_their_mean():
     places = pd.DataFrame({"A": [3, 3], "B": [1, 2], "C": [2, 1.0]})
-    figure, alt = plots.ranks(places, "robust")
-    assert next(label.get_text() for label in figure.axes[0].get_yticklabels()) == "A"
-    assert "B 1.5, C 1.5, A 3.0" in alt
+    picture = plots.ranks(places, "robust")
+    assert next(label.get_text() for label in picture.figure.axes[0].get_yticklabels()) == "A"
+    assert "B 1.5, C 1.5, A 3.0" in picture.alt
 
 
 def test_setting_curves_mark_a_value_that_was_run():
     summaries = SUMMARIES[SUMMARIES["imbalance"] == "step-10"].assign(value=lambda t: t["seed"] % 2 * 4.0)
-    figure, alt = plots.setting_curves(summaries[summaries["method"].str.startswith("SRAT")], "value", 4.0, "λ")
-    assert len(figure.axes) == 3 and "at 4:" in alt
+    picture = plots.setting_curves(summaries[summaries["method"].str.startswith("SRAT")], "value", 4.0, "λ")
+    assert len(picture.figure.axes) == 3 and "at 4:" in picture.alt
     with pytest.raises(KeyError):
         plots.setting_curves(summaries, "value", 3.0, "λ")
 
@@ -127,15 +131,18 @@ def test_paired_differences_show_each_seed_and_the_mean():
     rows = pd.DataFrame(
         {"switch": ["s"] * 3, "measure": ["clean"] * 3, "seed": range(3), "difference": [1.0, 2.0, 6.0]}
     )
-    figure, alt = plots.paired_differences(rows, "digits")
-    assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 2.0, 6.0]
-    assert "clean: s: +3.0." in alt
+    picture = plots.paired_differences(rows, "digits")
+    assert picture.figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 2.0, 6.0]
+    assert "clean: s: +3.0." in picture.alt
 
 
-def measured(config: Config, well: float, under: float) -> Result:
-    rows = [(f"{c}", "under" if c > 4 else "well", 10, "clean", under if c > 4 else well, 10) for c in range(10)]
-    metrics = pd.DataFrame(rows, columns=["class", "group", "images", "attack", "accuracy", "predicted"])
-    return Result(config, pd.concat([metrics, metrics.assign(attack="pgd-20", accuracy=10.0)]), {"collapsed": False})
+def measured(config: Config, well: float, under: float) -> Run:
+    rows = [
+        (f"{c}", "under" if c > 4 else "well", 10, "clean", "clean", under if c > 4 else well, 10) for c in range(10)
+    ]
+    clean = pd.DataFrame(rows, columns=["class", "group", "images", "kind", "attack", "accuracy", "predicted"])
+    robust = clean.assign(kind="robust", attack="pgd-20@8/255", accuracy=10.0)
+    return Run(config, facts={}, frames={"paper": pd.concat([clean, robust])})
 
 
 def test_each_measured_row_stands_beside_the_papers():
@@ -171,3 +178,50 @@ def test_each_measured_row_stands_beside_the_papers():
 def test_what_was_run_in_another_setting_never_stands_beside_the_paper(change):
     run = measured(Config.paper("cifar10", "step-100", "SRAT-CE").replace(**change), 80, 40)
     assert tables.against_paper([run]).empty and tables.against_paper([]).empty
+
+
+# ------------------------------------------------------------------------------------------------ which robust number is shown
+
+
+def union_of(clean: int, pgd: int, apgd: int) -> pd.DataFrame:
+    """Accuracies of two classes of 100 images, equal in both: clean, under one attack, and under a second on what still stood."""
+    labels = np.repeat([0, 1], 100).astype(np.int16)
+    wrong = 1 - labels
+
+    def said(right: int) -> np.ndarray:
+        return np.where(np.tile(np.arange(100) < right, 2), labels, wrong)
+
+    predictions = {"clean": said(clean), "pgd-20@0.2": said(pgd), "apgd-ce-100@0.2": said(apgd)}
+    return accuracies(Outcomes("", labels, predictions), ["3", "8"], [False, True], union=True)
+
+
+def test_given_clean_90_pgd_50_and_apgd_10_every_picture_and_table_says_robust_10():
+    metrics = pd.concat(
+        union_of(90, 50, 10).assign(
+            adversarial=a, method="CE", imbalance="step-10", seed=0, weight_ratio=r, separation_weight=0.3
+        )
+        for a in (False, True)
+        for r in (1.0, 10.0)
+    )
+    assert set(metrics["accuracy"]) == {90.0, 50.0, 10.0}
+    keys = ["imbalance", "adversarial", "method", "seed", "weight_ratio"]
+    summaries = pd.concat(
+        summarise(own).reset_index().assign(**dict(zip(keys, key, strict=True))) for key, own in metrics.groupby(keys)
+    )
+    adversarial = metrics[metrics["adversarial"]]
+    said = [
+        plots.class_accuracy(metrics).alt,
+        plots.against_ratio(metrics, mark=10.0).alt,
+        plots.method_bars(summaries).alt,
+        plots.class_method(metrics).alt,
+        plots.setting_curves(summaries, "weight_ratio", 10.0, "ratio").alt,
+        panels.separation(adversarial, {0.3: {"probe_accuracy": 50.0, "variance_ratio": 1.0}}, 0.3, *PLANE, "PCA").alt,
+    ]
+    for alt in said:
+        assert "10" in alt.replace("step-10", "") and "50" not in alt.replace("probe 50", "") and "30" not in alt, alt
+    table = tables.in_layout(summaries, "step")
+    assert table.loc["CE"].tolist() == [90, 90, 10, 10]
+    assert {float(curve["mean"].iloc[0]) for curve in panels.curves_of(metrics).values()} == {90, 10}
+
+
+PLANE = np.zeros((4, 2)), ImageDataset(np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 0, 1]), ("3", "8"), "pair")

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from srat_utils import theory, theory_panels
+from srat_utils.course import panels, theory
 
 etas = st.floats(0.05, 5)
 sigmas = st.floats(0.1, 5)
@@ -59,14 +59,14 @@ def test_a_linear_classifier_fitted_to_samples_has_these_errors(d):
 def test_the_counterexample_to_the_theorems_as_printed():
     first, second = {"eta": 0.1, "sigma": 0.1, "d": 4}, {"eta": 10, "sigma": 2, "d": 4}
     assert first["eta"] / first["sigma"] ** 2 == pytest.approx(10) and second["eta"] / second["sigma"] ** 2 == 2.5
-    wide, narrow = (theory.gap(theory.separability(**data), 10) for data in (first, second))
+    wide, narrow = (theory.gap(theory.t_of(**data), 10) for data in (first, second))
     assert wide == pytest.approx(0.0723, abs=5e-4)  # S = 10, and yet the larger gap
     assert 1e-24 < narrow < 1e-22
 
 
 @given(etas, sigmas, dimensions, ratios, st.floats(0.1, 10))
 def test_rescaling_the_inputs_changes_neither_t_nor_the_errors(eta, sigma, d, K, scale):
-    assert theory.separability(eta * scale, sigma * scale, d) == pytest.approx(theory.separability(eta, sigma, d))
+    assert theory.t_of(eta * scale, sigma * scale, d) == pytest.approx(theory.t_of(eta, sigma, d))
     before, after = theory.class_errors(eta, sigma, d, K), theory.class_errors(eta * scale, sigma * scale, d, K)
     assert after == pytest.approx(before, abs=1e-9)
 
@@ -105,7 +105,7 @@ def test_an_adversary_is_less_separability_and_nothing_else(eta, sigma, d, K, sh
     eps = share * eta
     robust = theory.class_errors(eta, sigma, d, K, eps=eps)
     assert robust == pytest.approx(theory.class_errors(eta - eps, sigma, d, K), rel=1e-6, abs=1e-12)
-    assert theory.separability(eta, sigma, d, eps) <= theory.separability(eta, sigma, d)
+    assert theory.t_of(eta, sigma, d, eps) <= theory.t_of(eta, sigma, d)
 
 
 def test_near_eta_the_rare_class_is_given_up():
@@ -151,7 +151,7 @@ def test_more_eps_shrinks_the_weights():
 
 def test_eps_of_cost_is_where_reweighting_costs_that_much():
     eps = theory.eps_of_cost(1.0, 1.0, 4, 10, points=5)
-    assert 0 < eps < 1 and 100 * theory.cost(theory.separability(1.0, 1.0, 4, eps), 10) == pytest.approx(5)
+    assert 0 < eps < 1 and 100 * theory.cost(theory.t_of(1.0, 1.0, 4, eps), 10) == pytest.approx(5)
     assert theory.eps_of_cost(0.1, 1.0, 4, 10) == 0.0
     assert np.isnan(theory.eps_of_cost(1.0, 1.0, 4, 1.0))
 
@@ -162,7 +162,7 @@ def test_measured_separability_of_gaussians_is_t_even_in_many_dimensions(t):
     labels = np.repeat([0, 1], 2000)
     direction = np.ones(32) / np.sqrt(32)
     features = generator.normal(size=(4000, 32)) + t * (2 * labels - 1)[:, None] * direction
-    assert theory.measured_separability(features, labels) == pytest.approx(t, rel=0.08)
+    assert theory.measured_t(features, labels) == pytest.approx(t, rel=0.08)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_fit_for_the_slider_is_far_quicker_than_its_budget():
 
 
 def test_a_weight_moves_the_robust_boundary_further_where_the_boxes_are_large():
-    x, y = theory_panels.cloud()
+    x, y = panels.cloud()
 
     def offset(rho, eps):
         w, b = theory.fit_robust_linear(x, y, eps=eps, rho=rho)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from srat_utils.verdicts import table, verdict
+from srat_utils.course.verdicts import table, verdict
 
 
 @pytest.mark.parametrize(

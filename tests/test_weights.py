@@ -78,8 +78,12 @@ def test_plain_ratio_of_zero_or_less_is_refused(ratio):
         weights.plain_ratio(np.array([False, True]), ratio)
 
 
-def test_schedule_starts_never_at_once_or_deferred():
-    assert [weights.from_epoch(kind, 160, 200) for kind in ("none", "always", "deferred")] == [200, 0, 160]
+def test_weighting_starts_at_once_or_deferred():
+    assert (weights.Always().start(200), weights.Deferred().start(200), weights.Deferred(reweight_at=1).start(7)) == (
+        0,
+        160,
+        7,
+    )
 
 
 def test_weighted_reduction_divides_by_the_weights_and_mean_by_the_number():

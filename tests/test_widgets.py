@@ -14,10 +14,12 @@ from ipywidgets.widgets.widget import _instances as every_widget
 from matplotlib.figure import Figure
 from PIL import Image
 
-from srat_utils import Config, panels, runs, theory_panels, widgets
-from srat_utils.data import ImageDataset
-from srat_utils.svg import Chart, Panels, rasterised
+from srat_utils import Config, runs
+from srat_utils.course import panels, plots, widgets
+from srat_utils.course.svg import Chart, Panels, rasterised
+from srat_utils.images import ImageDataset
 
+KINDS = (("clean", "clean"), ("robust", "pgd-20@0.2"))
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -32,7 +34,7 @@ def shown(monkeypatch):
 def picture(label):
     figure = Figure(figsize=(1, 1))
     figure.text(0.5, 0.5, label)
-    return figure, f"a picture of {label}"
+    return plots.Picture(figure, f"a picture of {label}")
 
 
 def is_png(data):
@@ -366,26 +368,26 @@ def ratio_metrics(ratios=(1.0, 10.0, 200.0), seeds=(0, 1)):
     """The accuracy of every row is told by its ratio, seed and group."""
     return pd.DataFrame(
         {
-            "adversarial": adversarial, "weight_ratio": ratio, "seed": seed, "attack": attack, "group": group,
+            "adversarial": adversarial, "weight_ratio": ratio, "seed": seed, "kind": kind, "attack": attack, "group": group,
             "accuracy": (20 if group == "under" else 90) + seed,
         }
         for adversarial in (False, True) for ratio in ratios for seed in seeds
-        for attack in ("clean", "pgd-20") for group in ("well", "under")
+        for kind, attack in KINDS for group in ("well", "under")
     )  # fmt: skip
 
 
 def test_ratio_curves_are_means_and_ranges_over_seeds():
-    curves = panels.ratio_curves(ratio_metrics())
+    curves = panels.curves_of(ratio_metrics())
     table = curves["adversarial training,\nrobust accuracy", "under"]
     assert table.index.tolist() == [1, 10, 200] and table.loc[10].tolist() == [20.5, 20, 21]
     assert len(curves) == 6
 
 
 def test_the_readers_point_is_drawn_as_a_diamond_and_told(shown):
-    curves, yours = panels.ratio_curves(ratio_metrics()), panels.ratio_curves(ratio_metrics((30.0,), (0,)))
-    without, with_point = panels.weight_ratio(curves, {}, 5.0), panels.weight_ratio(curves, yours, 5.0)
+    curves, yours = panels.curves_of(ratio_metrics()), panels.curves_of(ratio_metrics((30.0,), (0,)))
+    without, with_point = panels.ratio_explorer(curves, {}, 5.0), panels.ratio_explorer(curves, yours, 5.0)
     diamond = "l9 9l-9 9l-9 -9z"
-    assert str(without).count(diamond) == 1 and str(with_point).count(diamond) == 7  # one of them in the key
+    assert without.html().count(diamond) == 1 and with_point.html().count(diamond) == 7  # one of them in the key
     assert (
         "nothing trained yet" in without.alt
         and "adversarial training, robust accuracy, under, ratio 30: 20 %" in with_point.alt
@@ -395,7 +397,7 @@ def test_the_readers_point_is_drawn_as_a_diamond_and_told(shown):
 def test_imbalance_shows_counts_and_weights_that_sum_to_the_classes():
     chart = panels.imbalance("step", 25, 104)
     assert "104, 104, 104, 104, 104, 4, 4, 4, 4, 4 images" in chart.alt and "25.9 times" in chart.alt
-    assert "sum 10" in str(chart)
+    assert "sum 10" in chart.html()
     assert "weighs 1 times" in panels.imbalance("exp", 1, 104).alt
 
 
@@ -405,17 +407,17 @@ def test_an_attack_step_says_what_each_network_reads():
     networks = {"natural": (clean + 0.2, sure), "robust": (clean, unsure)}
     chart = panels.attack_step(networks, clean, 0.2, 7, [str(i) for i in range(10)], label=0)
     assert chart.alt == "ε = 0.2, after 7 steps: natural reads 3 (100%), wrong; robust reads 0 (10%), right."
-    assert str(chart).count("<image") == 4
+    assert chart.html().count("<image") == 4
 
 
 def separation_of(values=(0.0, 1.0), images=12):
     """Two classes, the second rare; the accuracy of every row is told by λ, attack and group."""
     accuracies = pd.DataFrame(
         {
-            "separation_weight": value, "seed": seed, "attack": attack, "class": name, "group": group,
-            "accuracy": 10 * value + 5 * (attack == "clean") + 50 * (group == "well") + seed,
+            "separation_weight": value, "seed": seed, "kind": kind, "attack": attack, "class": name, "group": group,
+            "accuracy": 10 * value + 5 * (kind == "clean") + 50 * (group == "well") + seed,
         }
-        for value in values for seed in (0, 2) for attack in ("clean", "pgd-20")
+        for value in values for seed in (0, 2) for kind, attack in KINDS
         for name, group in (("a", "well"), ("b", "under"))
     )  # fmt: skip
     labels = np.array([0] * (images - 2) + [1] * 2)
@@ -428,7 +430,7 @@ def separation_of(values=(0.0, 1.0), images=12):
 def test_separation_tells_means_over_seeds_and_both_meters():
     said = "At λ = 1, PCA: well clean 66 %, well robust 61 %, under clean 16 %, under robust 11 %, linear probe 61, "
     assert separation_of().alt == said + "variance ratio 1.5."
-    assert str(separation_of()).count("<circle") == 10 + 4 and "nan" not in str(separation_of((0.0,), 3))
+    assert separation_of().html().count("<circle") == 10 + 4 and "nan" not in separation_of((0.0,), 3).html()
 
 
 CHARTS = [
@@ -438,14 +440,14 @@ CHARTS = [
     lambda: panels.imbalance("exp", 100, 5000),
     lambda: panels.imbalance("step", 104, 104),
     lambda: panels.attack_step({"n": (np.zeros((3, 32, 32)), np.ones(2) / 2)}, np.ones((3, 32, 32)), 0.0, 0, ["cat", "automobile"], 1),
-    lambda: panels.weight_ratio(panels.ratio_curves(ratio_metrics((1.0,))), {}, 1.0),
+    lambda: panels.ratio_explorer(panels.curves_of(ratio_metrics((1.0,))), {}, 1.0),
     lambda: Panels([[Chart((0, 1), (0, 1), width=100, height=50)], [Chart((0, 1), (0, 1), width=70, height=20)] * 2], "both"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", CHARTS)
 def test_a_panel_is_valid_svg_without_missing_numbers(make):
-    text = str(make())
+    text = make().html()
     ElementTree.fromstring(text)
     assert not re.search(r'"[^"]*\b(nan|inf)\b', re.sub(r'href="[^"]*"', "", text))
 
@@ -467,20 +469,20 @@ def test_a_still_has_its_words_and_its_pixels_on_a_machine_without_fonts():
 def test_panels_stand_side_by_side_in_rows():
     both = CHARTS[-1]()
     assert (both.width, both.height) == (140, 70)
-    assert re.findall(r"translate\(([^)]*)\)", str(both)) == ["0 0", "0 50", "70 50"]
+    assert re.findall(r"translate\(([^)]*)\)", both.html()) == ["0 0", "0 50", "70 50"]
 
 
 PANELS = [
-    (theory_panels.explorer, [{"t": t, "K": K, "rho": rho, "eps": eps} for t in (0.3, 4) for K in (1, 100) for rho in (1, 100) for eps in (0, 0.9)]),
-    (theory_panels.reweighter, [{"t": t, "K": K, "rho": 3.0, "reveal": reveal} for t in (0.3, 4) for K in (1, 100) for reveal in (True, False)]),
-    (theory_panels.robust_cloud, [{"rho": rho, "eps": eps} for rho in (1, 10, 100) for eps in (0, 0.3, 0.9)]),
+    (panels.theory_explorer, [{"t": t, "K": K, "rho": rho, "eps": eps} for t in (0.3, 4) for K in (1, 100) for rho in (1, 100) for eps in (0, 0.9)]),
+    (panels.reweighter, [{"t": t, "K": K, "rho": 3.0, "reveal": reveal} for t in (0.3, 4) for K in (1, 100) for reveal in (True, False)]),
+    (panels.robust_cloud, [{"rho": rho, "eps": eps} for rho in (1, 10, 100) for eps in (0, 0.3, 0.9)]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("panel", "settings"), PANELS, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_theory_panel_draws_valid_svg_at_the_ends_of_its_sliders(panel, settings):
     for values in settings:
-        text = str(panel(**values))
+        text = panel(**values).html()
         ElementTree.fromstring(text)
         assert "nan" not in text.lower().replace("tan", "")
 
@@ -490,6 +492,6 @@ def test_a_redraw_stays_far_within_its_budget(panel, settings):
     seconds = []
     for values in settings * 3:
         started = time.perf_counter()
-        str(panel(**values))
+        panel(**values).html()
         seconds.append(time.perf_counter() - started)
     assert np.median(seconds) < 0.25  # the aim is 0.05; this fails only far beyond it

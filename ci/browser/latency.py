@@ -13,8 +13,8 @@ import pandas as pd
 import pictures
 import torch
 
-from srat_utils.results import FOLDER
-from srat_utils.runs import hardware
+from srat_utils.course.results import FOLDER
+from srat_utils.provenance import hardware
 
 # From the time stamp of the key press; an image counts when it is decoded, and a frame when the page has handed it over,
 # which is when a task posted from its animation callback begins.

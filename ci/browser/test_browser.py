@@ -82,7 +82,7 @@ def test_planted_faults_are_found(reader, tmp_path):
     sources = {
         "parameters": 'mode = "laptop"',
         "setup": "import itertools, time\nfrom IPython.display import Javascript, display\n"
-        "from srat_utils import widgets\nfrom srat_utils.svg import Chart\ncount = itertools.count()",
+        "from srat_utils.course import widgets\nfrom srat_utils.course.svg import Chart\ncount = itertools.count()",
         "idle": "widgets.frames({1: Chart((0, 1), (0, 1)), 2: Chart((0, 1), (0, 1))}, label='idle')",
         "lost": "widgets.live(lambda x: Chart((0, 1), (0, 1)).text(0, 0.5, str(next(count))), x=widgets.slider(0, 1, 0, 'x'))",
         "broken": "widgets.live(lambda x: Chart((0, 1), (0, 1), alt=f'{1 / (0.05 - x)}'), x=widgets.slider(0, 1, 0, 'x'))",

@@ -16,7 +16,7 @@ RIGHT, BOTTOM, TOP, TITLE = 14, 34, 12, 18  # margins; a title needs more at the
 
 
 class Chart:
-    """Coordinates, and marks that are added one after the other; `str(chart)` is the SVG, with `alt` as its description."""
+    """Coordinates, and marks that are added one after the other; `chart.html()` is the SVG, with `alt` as its description."""
 
     def __init__(
         self,
@@ -134,12 +134,15 @@ class Chart:
     def _stroke(dash: str, width: float) -> str:
         return f'stroke-width="{width}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
-    def __str__(self) -> str:
+    def html(self) -> str:
         return document("".join(self.marks), self.width, self.height, self.alt)
+
+    def png(self) -> bytes:
+        return rasterised(self)
 
 
 class Panels:
-    """Charts side by side in rows, as one picture; `str(panels)` is the SVG, with `alt` as its description."""
+    """Charts side by side in rows, as one picture; `panels.html()` is the SVG, with `alt` as its description."""
 
     def __init__(self, rows: Sequence[Sequence[Chart]], alt: str):
         self.alt, self.marks, down, widths = alt, [], 0, []
@@ -152,8 +155,11 @@ class Panels:
             down += max(chart.height for chart in row)
         self.width, self.height = max(widths), down
 
-    def __str__(self) -> str:
+    def html(self) -> str:
         return document("".join(self.marks), self.width, self.height, self.alt)
+
+    def png(self) -> bytes:
+        return rasterised(self)
 
 
 def rasterised(drawing: Chart | Panels) -> bytes:
@@ -161,7 +167,7 @@ def rasterised(drawing: Chart | Panels) -> bytes:
     # matplotlib's own font, so that the picture is the same on every machine.
     fonts = [matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf"]
     return resvg_py.svg_to_bytes(
-        str(drawing),
+        drawing.html(),
         background="#ffffff",
         zoom=2,
         skip_system_fonts=True,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import pandas as pd
-from IPython.display import display
 
+from ..config import Config
+from ..evaluation import of_kind
+from ..methods import METHODS
+from ..runs import Run
+from ..sweeps import tidy
 from . import paper
-from .config import Config
-from .methods import METHODS
-from .results import Result
-from .runs import Run, frame
 
 COLUMNS = ["imbalance ratio", "accuracy", "classes"]
 DECIMALS = 1
@@ -20,13 +21,13 @@ DECIMALS = 1
 def in_layout(summaries: pd.DataFrame, kind: str, statistic: str = "mean") -> pd.DataFrame:
     """A row a method; columns (imbalance ratio, accuracy, classes), percent, as `paper.table` gives the paper's.
 
-    summaries: `runs.frame(…, "imbalance", "method", "seed")`.  kind: "step" or "exp".  statistic: over seeds, "mean" or "std".
+    summaries: `sweeps.tidy(…, "imbalance", "method", "seed")`.  kind: "step" or "exp".  statistic: over seeds, "mean" or "std".
     """
     rows = summaries[summaries["imbalance"].str.startswith(kind)]
     parts = {}
     for imbalance in rows["imbalance"].unique():
-        for accuracy, clean in (("Standard", True), ("Robust", False)):
-            chosen = rows[(rows["imbalance"] == imbalance) & ((rows["attack"] == "clean") == clean)]
+        for accuracy, shown in (("Standard", "clean"), ("Robust", "robust")):
+            chosen = of_kind(rows[rows["imbalance"] == imbalance], shown)
             for classes in ("Overall", "Under"):
                 by_method = chosen.groupby("method")[classes.lower()].agg(statistic)
                 parts[int(imbalance.partition("-")[2]), accuracy, classes] = by_method
@@ -59,8 +60,25 @@ def marked(mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Colle
     return text
 
 
-def show(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Collection[tuple] = ()) -> None:
-    """Display `marked` under a title; as plain text the numbers alone."""
+@dataclass(frozen=True)
+class Table:
+    """What a notebook shows as a table; displayed as the last value of a cell."""
+
+    html: str
+    text: str
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+
+def in_full(rows: pd.DataFrame) -> Table:
+    """The frame with its long words in full; pandas would cut them off."""
+    with pd.option_context("display.max_colwidth", None, "display.width", 200):
+        return Table(rows.to_html(), rows.to_string())
+
+
+def titled(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Collection[tuple] = ()) -> Table:
+    """`marked` under a title; as plain text the numbers alone."""
     table = marked(mean, std, collapsed)
     table.columns.names = mean.columns.names
     with pd.option_context("display.max_colwidth", None, "display.width", 200):
@@ -68,10 +86,10 @@ def show(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collap
         # JupyterLab sets all cells to the right and breaks them in a narrow window.
         html = html.replace('<th colspan="', '<th style="text-align: center" colspan="')
         html = html.replace("<td>", '<td style="white-space: nowrap">')
-        display({"text/html": html, "text/plain": f"{title}\n{mean.round(DECIMALS).to_string()}"}, raw=True)
+        return Table(html, f"{title}\n{mean.round(DECIMALS).to_string()}")
 
 
-def against_paper(runs: Iterable[Run | Result]) -> pd.DataFrame:
+def against_paper(runs: Iterable[Run]) -> pd.DataFrame:
     """The rows of Tables 1–4 that were run in the paper's setting: its numbers, ours (means over seeds), the differences.
 
     Index (dataset, imbalance, method, epochs, seeds); columns (accuracy and classes, "paper" | "ours" | "difference"), in
@@ -80,8 +98,8 @@ def against_paper(runs: Iterable[Run | Result]) -> pd.DataFrame:
     own = [run for run in runs if in_papers_setting(run.config)]
     if not own:
         return pd.DataFrame()
-    rows = frame(own, "dataset", "imbalance", "method", "epochs", "seed")
-    rows["accuracy"] = rows["attack"].map(lambda attack: "standard" if attack == "clean" else "robust")
+    rows = tidy(own, "dataset", "imbalance", "method", "epochs", "seed")
+    rows["accuracy"] = rows["kind"].map({"clean": "standard", "robust": "robust"})
     cell = ["dataset", "imbalance", "method", "epochs"]
     means = rows.groupby([*cell, "accuracy"])[["overall", "under"]].mean().unstack()
     means.columns = [f"{accuracy}_{classes}" for classes, accuracy in means.columns]

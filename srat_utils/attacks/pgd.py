@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -10,16 +11,38 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .models import folded
+from ..models import folded
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+def budget_name(eps: float) -> str:
+    """ε as people write it: "0.2", "8/255", else four significant digits."""
+    short = f"{eps:.4g}"
+    if not math.isclose(float(short), eps, rel_tol=1e-6):
+        levels = round(eps * 255)
+        if levels and math.isclose(levels, eps * 255, rel_tol=1e-6):
+            return f"{levels}/255"
+    return short
+
+
+def bounds(images: torch.Tensor, eps: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lowest and highest pixel values allowed: the ε-ball around the images, cut to [0,1]."""
+    return (images - eps).clamp(min=0), (images + eps).clamp(max=1)
+
+
+def uniform(images: torch.Tensor, eps: float | torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """A point of the ε-ball around each image, not yet cut to [0,1]."""
+    noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    return images + eps * (2 * noise - 1)
+
+
 @dataclass(frozen=True)
-class Attack:
+class PGD:
     """An ℓ∞ budget and how to spend it; eps (ε) and step in pixel units of [0,1].
 
     start: "uniform" in the ε-ball (Madry et al., 2018) or "zero" (at the image itself).
+    Called as `attack(model, images, labels, generator=…)` it is `pgd` on cross-entropy.
     """
 
     eps: float = 8 / 255
@@ -35,21 +58,21 @@ class Attack:
 
     @property
     def name(self) -> str:
-        return f"pgd-{self.steps}"
+        return f"pgd-{self.steps}@{budget_name(self.eps)}"
 
-    def scaled(self, factor: float) -> Attack:
+    def scaled(self, factor: float) -> PGD:
         """The same attack with ε and step multiplied: a warm-up of the budget."""
         return replace(self, eps=self.eps * factor, step=self.step * factor)
 
-    def bounds(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lowest and highest pixel values allowed: the ε-ball around the images, cut to [0,1]."""
-        return (images - self.eps).clamp(min=0), (images + self.eps).clamp(max=1)
-
-    def starting_point(self, images: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        if self.start == "zero":
-            return images.clone()
-        noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-        return images + self.eps * (2 * noise - 1)
+    def __call__(
+        self,
+        model: nn.Module,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        return pgd(model, images, labels, self, generator=generator)
 
 
 @contextmanager
@@ -83,22 +106,42 @@ def pgd(
     model: nn.Module,
     images: torch.Tensor,
     labels: torch.Tensor,
-    attack: Attack,
+    attack: PGD,
     *,
     loss: Loss = F.cross_entropy,
+    eps: float | torch.Tensor | None = None,
     generator: torch.Generator | None = None,
     training: bool = False,
 ) -> torch.Tensor:
     """Projected gradient ascent on `loss` inside the ℓ∞ ball (Madry et al., 2018).
 
-    images: float [N,C,H,W] in [0,1].  labels: int64 [N].  Returns a tensor like `images`, at most `attack.eps` from it and in [0,1].
+    images: float [N,C,H,W] in [0,1].  labels: int64 [N].  Returns a tensor like `images`, at most ε from it and in [0,1].
+    eps: another ε than the attack's, a number or one an image, [N]; the step changes in proportion.
     The model is attacked in eval mode (see `frozen` for `training`), and each module's mode is restored.
     Only gradients of the images are computed: no parameter ever holds one of the attack's.
     """
     images = images.detach()
+    eps, step = (attack.eps, attack.step) if eps is None else budgets(images, attack, eps)
     with frozen(model, training=training):
-        low, high = attack.bounds(images)
-        adversarial = attack.starting_point(images, generator).clamp(low, high)
+        low, high = bounds(images, eps)
+        adversarial = images.clone() if attack.start == "zero" else uniform(images, eps, generator)
+        adversarial = adversarial.clamp(low, high)
         for _ in range(attack.steps):
-            adversarial = ascend(loss, model, adversarial, labels, attack.step).clamp(low, high)
+            adversarial = ascend(loss, model, adversarial, labels, step).clamp(low, high)
         return adversarial
+
+
+def budgets(
+    images: torch.Tensor, attack: PGD, eps: float | torch.Tensor
+) -> tuple[float | torch.Tensor, float | torch.Tensor]:
+    """A given ε, a number or one an image, and the attack's step in proportion, ready to be added to the images.
+
+    An attack of ε = 0 has no proportion: its step is taken as it is.
+    """
+    if isinstance(eps, torch.Tensor) and eps.dim():
+        if eps.shape != images.shape[:1]:
+            raise ValueError(f"eps must be a number or one an image, [{len(images)}], not of shape {list(eps.shape)}")
+        eps = eps.to(images).view(-1, *[1] * (images.dim() - 1))
+    elif not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, not {eps}")
+    return eps, attack.step * (eps / attack.eps) if attack.eps else attack.step

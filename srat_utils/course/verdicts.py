@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
+
+from .tables import Table, in_full
 
 
 def verdict(differences: Sequence[float]) -> str:
@@ -40,8 +41,17 @@ def table(claims: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
 
 
-def show(claims: Mapping[str, Sequence[float]]) -> None:
-    """Display `table` with the claims in full; pandas would cut them off."""
-    rows = table(claims)
-    with pd.option_context("display.max_colwidth", None, "display.width", 200):
-        display({"text/html": rows.to_html(), "text/plain": rows.to_string()}, raw=True)
+def judged(claims: Mapping[str, Sequence[float]]) -> Table:
+    """`table` with the claims in full."""
+    return in_full(table(claims))
+
+
+def by_seed(rows: pd.DataFrame, measure: str, **chosen) -> np.ndarray:
+    """One number a seed, in the seeds' order: the mean of `measure` over the rows where each named column has its value.
+
+    rows: `sweeps.tidy(…, "seed")` or a frame like it.  chosen: kind="robust", method="CE", …; a list stands for any of its values.
+    A claim's differences are one such array minus another: seeds are paired.
+    """
+    for column, value in chosen.items():
+        rows = rows[rows[column].isin(value if isinstance(value, (list, tuple)) else [value])]
+    return rows.groupby("seed")[measure].mean().to_numpy()

@@ -30,7 +30,7 @@ def _check(eta=1.0, sigma=1.0, d=1, K=1.0, rho=1.0, eps=0.0) -> None:
             raise ValueError(message)
 
 
-def separability(eta, sigma, d, eps=0.0):
+def t_of(eta, sigma, d, eps=0.0):
     """t = √d·(η − ε)/σ: half the distance of the class means along 1ᵀx over the standard deviation there."""
     _check(eta=eta, sigma=sigma, d=d, eps=eps)
     return np.sqrt(d) * (np.asarray(eta) - eps) / sigma
@@ -51,7 +51,7 @@ def errors_at(t, K, rho=1.0):
 
 def class_errors(eta, sigma, d, K, rho=1.0, eps=0.0):
     """(err of −1, err of +1) of the optimal classifier; with ε the robust errors of the robustly trained one (t_ε for t)."""
-    return errors_at(separability(eta, sigma, d, eps), K, rho)
+    return errors_at(t_of(eta, sigma, d, eps), K, rho)
 
 
 def errors_of_bias(b, eta, sigma, d, eps=0.0):
@@ -76,7 +76,7 @@ def eps_of_cost(eta, sigma, d, K, points=5.0):
     """The ε at which reweighting begins to cost more than so many points; 0 if it does from the start, NaN if it never does."""
 
     def excess(eps):
-        return 100 * cost(separability(eta, sigma, d, eps), K) - points
+        return 100 * cost(t_of(eta, sigma, d, eps), K) - points
 
     if excess(0.0) >= 0:
         return 0.0
@@ -113,7 +113,7 @@ def fit_robust_linear(x, y, eps=0.0, rho=1.0, start=None):
     return found[:-1], found[-1]
 
 
-def measured_separability(features, labels):
+def measured_t(features, labels):
     """t of two classes of features [N,D], measured where it was not learnt.
 
     Fisher's direction is fitted on one half of the images and t read off on the other, both ways round, and averaged: half

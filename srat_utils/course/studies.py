@@ -1,19 +1,47 @@
 """The large studies as lists of configs: what notebooks 06 and 07 show, and the paper's own experiment.
 
-python -m srat_utils.studies                          trains on the digits what results/ is made of, and writes it there
-python -m srat_utils.studies cifar10 --minutes 600    the paper's Tables 1 and 2 at ratio 100 and Figures 1 and 2; on a GPU
+python -m srat_utils.course.studies                          trains on the digits what results/ is made of, and writes it there
+python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 1 and 2 at ratio 100 and Figures 1 and 2; on a GPU
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
+from .. import features
+from ..config import Config
+from ..images import nearest
+from ..methods import METHODS
+from ..provenance import PROJECT
+from ..records import ConfigError
+from ..runs import Run
+from ..sweeps import sweep
 from . import results
-from .config import Config, for_mode, imbalances
-from .methods import METHODS
-from .runs import PROJECT, Run, sweep
+
+# The course's three speeds.  On a CPU, CIFAR-10 and SVHN are cut down to what a laptop can train: a look at the cells, not
+# at the paper's numbers.
+MODES: dict[str, dict] = {
+    "quick": {
+        "seeds": 1,
+        "digits": {"epochs": 3},
+        "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 100, "test_per_class": 10},
+    },
+    "laptop": {
+        "seeds": 3,
+        "digits": {},
+        "images": {"epochs": 20, "model": "small-cnn", "max_per_class": 500, "test_per_class": 100},
+    },
+    "paper": {"seeds": 3, "digits": {}, "images": {}},
+}
+# (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
+IMBALANCES = {
+    "digits": ("step-10", "step-25", "exp-10", "exp-25"),
+    "paper": ("step-10", "step-100", "exp-10", "exp-100"),
+}
 
 IN_ORDER = (
     "CE", "SRAT-LDAM", "DRCB-LDAM", "SRAT-CE", "DRCB-CE", "SRAT-Focal", "DRCB-Focal", "CB-Reweight", "LDAM", "Focal", "CB-Focal",
@@ -41,6 +69,25 @@ SWITCHES: dict[str, tuple[str, dict]] = {
 }
 
 
+def for_mode(
+    mode: str, dataset: str = "digits", *, epochs: int | None = None, seeds: int | None = None
+) -> tuple[Config, range]:
+    """What a notebook starts from: a config of the data set at the mode's speed, and the seeds to run.
+
+    mode: "quick" (reduced epochs, one seed), "laptop", or "paper" (the full schedule; a GPU for CIFAR-10 and SVHN).
+    epochs, seeds: a number of each instead of the mode's.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"unknown mode {mode!r}; {nearest(mode, MODES)}")
+    changes = MODES[mode]["digits" if dataset == "digits" else "images"] | ({"epochs": epochs} if epochs else {})
+    return Config(dataset=dataset, **changes), range(seeds or MODES[mode]["seeds"])
+
+
+def imbalances(dataset: str) -> tuple[str, ...]:
+    """The four imbalanced sets of a study: two Step and two Exp settings."""
+    return IMBALANCES["digits" if dataset == "digits" else "paper"]
+
+
 def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
     """Tables 1–4: eleven methods on the four imbalanced sets of the data set."""
     return [
@@ -51,7 +98,7 @@ def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
     ]
 
 
-def weight_ratios(base: Config, seeds: Iterable[int], ratios: Iterable[float] = RATIOS) -> list[Config]:
+def figure_5(base: Config, seeds: Iterable[int], ratios: Iterable[float] = RATIOS) -> list[Config]:
     """Figure 5: the SRAT variants with plain under:well weight ratios on a Step set; None stands for class-balanced weights."""
     step = hardest(base.dataset, "step")
     return [
@@ -62,7 +109,7 @@ def weight_ratios(base: Config, seeds: Iterable[int], ratios: Iterable[float] = 
     ]
 
 
-def separation_weights(base: Config, seeds: Iterable[int], lambdas: Iterable[float] = LAMBDAS) -> list[Config]:
+def figure_6(base: Config, seeds: Iterable[int], lambdas: Iterable[float] = LAMBDAS) -> list[Config]:
     """Figure 6: the SRAT variants at several λ on a Step and an Exp set."""
     return [
         base.replace(imbalance=hardest(base.dataset, kind), method=method, separation_weight=value, seed=seed)
@@ -90,7 +137,7 @@ def hardest(dataset: str, kind: str) -> str:
 def everything(base: Config, seeds: Iterable[int]) -> list[Config]:
     pairs = [pair for pairs in switchboard(base, seeds).values() for pair in pairs]
     both = [config for pair in pairs for config in pair]
-    return benchmark(base, seeds) + weight_ratios(base, seeds) + separation_weights(base, seeds) + both
+    return benchmark(base, seeds) + figure_5(base, seeds) + figure_6(base, seeds) + both
 
 
 def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
@@ -112,6 +159,28 @@ def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
     return tables + natural + by_ratio
 
 
+def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[Hashable, dict[str, float]]]:
+    """What becomes of the features as a setting changes, for runs on one training set: value → run, in a slider's order.
+
+    Returns (value, "t-SNE" or "PCA") → attacked training images in the plane, [N,2], as `features.aligned_embeddings` does it,
+    and value → `features.separability` of attacked test images, where every class has as many.
+    """
+    z = {
+        value: features.penultimate(run.model, run.data.train, run.config.training_attack)
+        for value, run in runs.items()
+    }
+    points = {
+        (value, method): shown
+        for method in ("t-SNE", "PCA")
+        for value, shown in features.aligned_embeddings(z, method).items()
+    }
+    measured = {}
+    for value, run in runs.items():
+        unseen = features.penultimate(run.model, run.data.test, run.config.evaluation_attack)
+        measured[value] = features.separability(unseen, run.data.test.labels)
+    return points, measured
+
+
 def keep(runs: Iterable[Run], folder: Path) -> None:
     """Write the runs' numbers and, of the paper's own, what is lost with the GPU they were made on: losses, Figure 4's features."""
     runs = list(runs)
@@ -124,7 +193,7 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m srat_utils.studies", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m srat_utils.course.studies", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on from there")
     parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")

@@ -5,7 +5,6 @@ Each is shown with `display`, together with what stands in its place on a page w
 
 from __future__ import annotations
 
-import base64
 import itertools
 import math
 import threading
@@ -13,27 +12,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Protocol
 
 import ipywidgets
 from IPython.display import display
 
+from ..config import Config
+from ..runs import Run, train
+from ..training import State
 from . import panels
-from .config import Config
-from .plots import Picture, png
-from .runs import Run, train
-from .svg import Chart, Panels, rasterised
-from .training import State
 
-Drawing = Chart | Panels
+
+class Picture(Protocol):
+    """What can be shown: a `plots.Picture`, or an `svg.Chart` or `svg.Panels`."""
+
+    alt: str
+
+    def html(self) -> str: ...
+    def png(self) -> bytes: ...
 
 
 # --- pictures made beforehand
 
 
-def frames(pictures: Mapping[object, Picture | Drawing], *, label: str | Sequence[str], start: object = None) -> None:
+def frames(pictures: Mapping[object, Picture], *, label: str | Sequence[str], start: object = None) -> None:
     """Controls over pictures made beforehand, one for each value that was really run.
 
-    pictures: value → (figure, alt text) or a drawing, in the slider's order.  With several labels there is a control for
+    pictures: value → picture, in the slider's order.  With several labels there is a control for
     each, and a value is a tuple with a part for each; every combination must be there (else ValueError).  Of several
     controls, one with two words to choose from is a pair of buttons.  start: the value shown first; None for the first.
     Controls and pictures are linked in the browser, so that they work without a kernel; where no widget can be shown the
@@ -46,7 +51,7 @@ def frames(pictures: Mapping[object, Picture | Drawing], *, label: str | Sequenc
     choices = [list(dict.fromkeys(values)) for values in zip(*shown, strict=True)]
     if missing := [value for value in itertools.product(*choices) if value not in shown]:
         raise ValueError(f"no picture for {missing[0]}: every combination of {', '.join(labels)} must have been run")
-    images = {value: image(picture) for value, picture in shown.items()}
+    images = {value: picture.html() for value, picture in shown.items()}
     controls = [
         control(name, values, values.index(chosen), buttons=several)
         for name, values, chosen in zip(labels, choices, first, strict=True)
@@ -60,7 +65,7 @@ def frames(pictures: Mapping[object, Picture | Drawing], *, label: str | Sequenc
         return switched(controls[len(chosen)], [stack((*chosen, value)) for value in values])
 
     box = ipywidgets.VBox([*(row for row, _ in controls), stack()])
-    show(box, *still(shown[first]))
+    with_still(box, *still(shown[first]))
 
 
 Control = tuple[ipywidgets.Widget, tuple[ipywidgets.Widget, str] | None]
@@ -92,36 +97,28 @@ def switched(control: Control, children: Sequence[ipywidgets.Widget]) -> ipywidg
     return stack
 
 
-def image(picture: Picture | Drawing) -> str:
-    if isinstance(picture, Drawing):
-        return str(picture)
-    figure, alt = picture
-    source = base64.b64encode(png(figure)).decode()
-    return f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}" style="max-width:100%">'
-
-
 # --- charts drawn live
 
 
-def live(draw: Callable[..., Drawing], **controls: ipywidgets.Widget) -> None:
+def live(draw: Callable[..., Picture], **controls: ipywidgets.Widget) -> None:
     """Controls above a chart that `draw(**values)` makes anew whenever one of them moves.
 
     An error in `draw` stands in the place of the chart.  Where no widget can be shown, the first chart is.
     """
     chart = draw(**values(controls))
     box = ipywidgets.VBox([*map(in_line, controls.values()), following(draw, controls)[0]])
-    show(box, *still(chart))
+    with_still(box, *still(chart))
 
 
 def following(
-    draw: Callable[..., Drawing], controls: Mapping[str, ipywidgets.Widget]
+    draw: Callable[..., Picture], controls: Mapping[str, ipywidgets.Widget]
 ) -> tuple[ipywidgets.HTML, Callable[[], None]]:
     """A panel that follows the controls, and the function that draws it anew."""
     panel = ipywidgets.HTML()
 
     def redraw(_change=None) -> None:
         try:
-            panel.value = str(draw(**values(controls)))
+            panel.value = draw(**values(controls)).html()
         except Exception as error:  # shown to the reader: an exception in a callback would vanish
             panel.value = f"<pre>{escape(one_line(error))}</pre>"
 
@@ -173,7 +170,7 @@ def predict(question: str, answer: float, low: float, high: float, *, unit: str 
     else:
         guess = ipywidgets.FloatSlider((low + high) / 2, min=low, max=high, step=(high - low) / 100, description=label)
 
-    def draw(guess: float, revealed: bool) -> Chart:
+    def draw(guess: float, revealed: bool) -> Picture:
         return panels.prediction(guess, answer, low, high, unit, revealed)
 
     card(question, draw, guess, f"Measured: {panels.quantity(answer, unit)}.")
@@ -188,13 +185,13 @@ def choose(question: str, answer: str, choices: Sequence[str], measured: str = "
         raise ValueError(f"the answer {answer!r} is none of the choices {', '.join(choices)}")
     guess = ipywidgets.ToggleButtons(options=list(choices), description="your guess", style={"button_width": "auto"})
 
-    def draw(guess: str, revealed: bool) -> Chart:
+    def draw(guess: str, revealed: bool) -> Picture:
         return panels.choice(guess, answer, choices, revealed, measured)
 
     card(question, draw, guess, f"Measured: {answer}. {measured}".strip())
 
 
-def card(question: str, draw: Callable[[object, bool], Chart], guess: ipywidgets.Widget, revealed: str) -> None:
+def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidgets.Widget, revealed: str) -> None:
     button = ipywidgets.ToggleButton(description="Reveal", tooltip="show the measured answer beside your guess")
 
     def label(change) -> None:
@@ -208,7 +205,7 @@ def card(question: str, draw: Callable[[object, bool], Chart], guess: ipywidgets
         "text/html": f"<p><b>{escape(question)}</b> {escape(revealed)}</p>",
         "text/plain": f"{question} {revealed}",
     }
-    show(box, words, {})
+    with_still(box, words, {})
 
 
 # --- training on the spot
@@ -216,7 +213,7 @@ def card(question: str, draw: Callable[[object, bool], Chart], guess: ipywidgets
 
 def train_live(
     configs: Callable[..., Sequence[Config]],
-    draw: Callable[..., Drawing],
+    draw: Callable[..., Picture],
     *,
     store: Path | None = None,
     **controls: ipywidgets.Widget,
@@ -229,7 +226,7 @@ def train_live(
     Where no widget can be shown, the chart without runs is.
     """
     chart = draw([], **values(controls))
-    show(LiveTraining(configs, draw, controls, store).box, *still(chart))
+    with_still(LiveTraining(configs, draw, controls, store).box, *still(chart))
 
 
 class Stopped(Exception):
@@ -301,16 +298,14 @@ class LiveTraining:
 # --- what all of them share
 
 
-def still(picture: Picture | Drawing) -> tuple[dict, dict]:
+def still(picture: Picture) -> tuple[dict, dict]:
     """The picture as data and metadata for a page without widgets."""
-    if isinstance(picture, Drawing):
-        source, alt, size = rasterised(picture), picture.alt, {"width": picture.width}
-    else:
-        source, alt, size = png(picture[0]), picture[1], {}
-    return {"image/png": source, "text/plain": alt}, {"image/png": {"alt": alt} | size}
+    size = {"width": picture.width} if hasattr(picture, "width") else {}
+    return {"image/png": picture.png(), "text/plain": picture.alt}, {"image/png": {"alt": picture.alt} | size}
 
 
-def show(box: ipywidgets.Widget, instead: dict, metadata: dict) -> None:
+def with_still(box: ipywidgets.Widget, instead: dict, metadata: dict) -> None:
+    """Display the box and, where no widget can be shown, what stands in its place."""
     display(box._repr_mimebundle_() | instead, raw=True, metadata=metadata)
 
 

@@ -1,4 +1,4 @@
-"""What the sliders of the course and the prediction cards draw; those of notebook 04 are in theory_panels."""
+"""What the sliders of the course and the prediction cards draw."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
-from . import data, weights
-from .plots import COLOURS, PANELS, class_colours, robust_name
+from .. import weights
+from ..evaluation import of_kind
+from ..images import ImageDataset
+from ..imbalance import class_counts, under_represented
+from . import theory
+from .plots import COLOURS, PANELS, UNDER, WELL, class_colours
 from .svg import Chart, Panels
 
 MEASURED = "#006B4F"
@@ -109,9 +114,9 @@ def short(classes: Sequence[str]) -> list[str]:
 
 def imbalance(form: str, K: float, n_max: int, beta: float = 0.9999, classes: int = 10) -> Panels:
     """Images a class and class-balanced weights of Step-K or Exp-K (`form`), from n_max images a class.  DataError if one gets none."""
-    counts = data.class_counts(f"{form}-{K:.4g}", [n_max] * classes)
+    counts = class_counts(f"{form}-{K:.4g}", [n_max] * classes)
     w = weights.class_balanced(counts, beta)
-    under = data.under_represented(counts)
+    under = under_represented(counts)
     charts = []
     for title, values, top, form_of in (
         (f"training images, {sum(counts)} in all", counts, n_max, "{:.0f}"),
@@ -136,21 +141,21 @@ def imbalance(form: str, K: float, n_max: int, beta: float = 0.9999, classes: in
 Curves = dict[tuple[str, str], pd.DataFrame]
 
 
-def ratio_curves(metrics: pd.DataFrame) -> Curves:
+def curves_of(metrics: pd.DataFrame) -> Curves:
     """(panel, group) → mean, min and max accuracy over seeds, a row a weight ratio.
 
-    metrics: `runs.frame(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair of classes.
+    metrics: `sweeps.tidy(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair of classes.
     """
     found = {}
     for adversarial, kind, name in PANELS:
-        rows = metrics[(metrics["adversarial"] == adversarial) & (metrics["attack"].map(robust_name) == kind)]
+        rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         for group in COLOURS:
             own = rows[rows["group"] == group]
             found[name, group] = own.groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
     return found
 
 
-def weight_ratio(curves: Curves, yours: Curves, ratio: float) -> Panels:
+def ratio_explorer(curves: Curves, yours: Curves, ratio: float) -> Panels:
     """The measured curves of accuracy against the weight ratio, the points trained by the reader, and the ratio now chosen."""
     charts, said = [], []
     reach = max(table.index.max() for table in curves.values())
@@ -190,20 +195,19 @@ def weight_ratio(curves: Curves, yours: Curves, ratio: float) -> Panels:
 
 def separation(
     accuracies: pd.DataFrame,
-    separability: Mapping[float, Mapping[str, float]],
+    measured: Mapping[float, Mapping[str, float]],
     value: float,
     points: np.ndarray,
-    dataset: data.ImageDataset,
+    dataset: ImageDataset,
     projection: str,
 ) -> Panels:
     """One λ of a sweep (Figures 4 and 6): group accuracies along λ, the features in the plane, accuracy per class, two meters.
 
-    accuracies: `runs.frame(…, "separation_weight", "seed", per_class=True)`, means over seeds.  separability: λ → numbers of
+    accuracies: `sweeps.tidy(…, "separation_weight", "seed", per_class=True)`, means over seeds.  measured: λ → numbers of
     `features.separability`.  points: the training images of `dataset` in the plane [N,2], centred and scaled alike for all λ.
     """
-    clean = accuracies["attack"] == "clean"
-    parts = {"clean": accuracies[clean], "robust": accuracies[~clean]}
-    lambdas = sorted(separability)
+    parts = {kind: of_kind(accuracies, kind) for kind in ("clean", "robust")}
+    lambdas = sorted(measured)
     place = lambdas.index(value)
     curves = Chart(
         (-0.3, len(lambdas) - 0.5), (-3, 112), width=300, height=280, title=f"accuracy, λ = {value:g}", x_label="λ"
@@ -219,7 +223,7 @@ def separation(
             curves.text(place, table[value], f"{table[value]:.0f}", colour=colour, dx=6, dy=-6)
             said.append(f"{group} {kind} {table[value]:.0f} %")
 
-    under, colours = np.asarray(data.under_represented(dataset.counts)), class_colours(dataset.classes)
+    under, colours = np.asarray(under_represented(dataset.counts)), class_colours(dataset.classes)
     reach = 2.2 * points.std(0).max()
     (left, low), (right, high) = points.mean(0) - reach, points.mean(0) + reach
     shown = np.clip(points, (left, low), (right, high))
@@ -242,9 +246,9 @@ def separation(
     meters, height = [], 60
     for name, label, top in (
         ("probe_accuracy", "linear probe", 100.0),
-        ("variance_ratio", "variance ratio", max(each["variance_ratio"] for each in separability.values())),
+        ("variance_ratio", "variance ratio", max(each["variance_ratio"] for each in measured.values())),
     ):
-        now = separability[value][name]
+        now = measured[value][name]
         meter = Chart(
             (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
         )
@@ -256,3 +260,80 @@ def separation(
     key.text(0.24, 0.5, "triangles, orange: under-represented", colour=COLOURS["under"], dy=4)
     key.text(0.52, 0.5, "clean: solid lines, dashed bars; robust: dashed lines, filled bars", dy=4)
     return Panels([[curves, plane, bars], meters, [key]], f"At λ = {value:g}, {projection}: {', '.join(said)}.")
+
+
+# --- notebook 04
+
+
+def theory_explorer(t: float, K: float, rho: float, eps: float) -> Chart:
+    """The two densities along 1ᵀx in units of its deviation, clean and attacked, with both boundaries.  eps: share of η."""
+    t_eps = t * (1 - eps)
+    natural, robust = theory.errors_at(t, K, rho), theory.errors_at(t_eps, K, rho)
+    boundary, robust_boundary = (-0.5 * np.log(K / rho) / s for s in (t, t_eps))
+    said = (
+        f"t = {t:.2f}, t_ε = {t_eps:.2f}: natural errors {natural[0]:.1%} rare, {natural[1]:.1%} frequent; "
+        f"robust errors {robust[0]:.1%} and {robust[1]:.1%}"
+    )
+    chart = Chart((-7, 7), (0, 0.54), x_label="1ᵀx / (√d σ)", alt=said).ticks(range(-6, 7, 2))
+    x = np.linspace(-7, 7, 281)
+    for sign, colour in ((-1, UNDER), (1, WELL)):
+        chart.line(x, norm.pdf(x - sign * t), colour).line(x, norm.pdf(x - sign * t_eps), colour, dash="5 4", width=1.5)
+        wrong = (np.minimum if sign > 0 else np.maximum)(x, robust_boundary)
+        chart.area(wrong, norm.pdf(wrong - sign * t_eps), colour)
+    chart.line([boundary] * 2, [0, 0.42], "#111").line([robust_boundary] * 2, [0, 0.42], "#111", dash="5 4")
+    chart.text(
+        -6.9, 0.52, f"natural: err(−1) = Φ(L/t − t) = {natural[0]:.3f}, err(+1) = Φ(−L/t − t) = {natural[1]:.3f}"
+    )
+    chart.text(
+        -6.9,
+        0.48,
+        f"robust (dashed), t_ε = {t_eps:.2f}: {robust[0]:.3f} and {robust[1]:.3f};  L = ½ log(K/ρ) = {0.5 * np.log(K / rho):.2f}",
+    )
+    return chart.text(-t, 0.42, "▲ rare −1", colour=UNDER, anchor="end").text(
+        t, 0.42, "● frequent +1", colour=WELL, anchor="middle"
+    )
+
+
+def reweighter(t: float, K: float, rho: float, reveal: bool) -> Chart:
+    """Both errors against the weight, with the chosen one marked and, on request, the optimum."""
+    grid = np.logspace(0, 3, 121)
+    rare, frequent = theory.errors_at(t, K, grid)
+    now = theory.errors_at(t, K, rho)
+    said = f"K = {K:g}, ρ = {rho:.3g}: error of the rare class {now[0]:.1%}, of the frequent class {now[1]:.1%}, mean {sum(now) / 2:.1%}"
+    chart = Chart((0, 3), (0, 1.15), x_label="weight ρ of the rare class (log scale)", alt=said)
+    chart.ticks([0, 1, 2, 3], ["1", "10", "100", "1000"]).y_ticks([0, 0.5, 1], ["0", "½", "1"])
+    chart.line(np.log10(grid), rare, UNDER).line(np.log10(grid), frequent, WELL)
+    chart.line(np.log10(grid), (rare + frequent) / 2, "#666", dash="2 3")
+    chart.line([np.log10(rho)] * 2, [0, 1], "#111", width=1)
+    chart.points([np.log10(rho)], [now[0]], UNDER, triangle=True).points([np.log10(rho)], [now[1]], WELL)
+    if reveal:
+        chart.line([np.log10(K)] * 2, [0, 1], "#009E73", dash="5 4").text(
+            np.log10(K), 0.97, f" optimum ρ = K = {K:g}", colour="#006B4F"
+        )
+    return chart.text(0.03, 1.08, said)
+
+
+def cloud(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Forty frequent and eight rare points in the plane, labels ±1."""
+    generator = np.random.default_rng(seed)
+    y = np.repeat([1, -1], [40, 8])
+    return generator.normal(size=(48, 2)) * 0.8 + y[:, None], y
+
+
+def robust_cloud(rho: float, eps: float) -> Chart:
+    """The cloud with its ε-boxes and the boundary of the robust linear classifier, found with the exact inner maximum."""
+    x, y = cloud()
+    w, b = theory.fit_robust_linear(x, y, eps=eps, rho=rho)
+    wrong = theory.robust_margin(w, b, x, y, eps) <= 0
+    said = f"ρ = {rho:.3g}, ε = {eps:.2f}: {wrong[y < 0].mean():.0%} of the rare and {wrong[y > 0].mean():.0%} of the frequent can be pushed across"
+    chart = Chart((-4, 4), (-3.4, 3.4), height=400, width=465, x_label="x₁ (x₂ upwards)", alt=said)  # equal units
+    chart.ticks(range(-4, 5, 2)).y_ticks(range(-2, 3, 2))
+    chart.points(*x[y > 0].T, WELL, box=(eps, eps)).points(*x[y < 0].T, UNDER, triangle=True, box=(eps, eps))
+    if np.abs(w).max() > 1e-3:
+        normal = w / np.linalg.norm(w)
+        foot, side = normal * b / np.linalg.norm(w), np.array([-normal[1], normal[0]])
+        line = foot[:, None] + side[:, None] * np.linspace(-8, 8, 161)
+        chart.line(*line[:, (np.abs(line[0]) < 4) & (line[1] > -3.4) & (line[1] < 2.9)], "#111")
+    return chart.text(
+        -3.9, 3.2, f"pushed across: {wrong[y < 0].mean():.0%} of the rare, {wrong[y > 0].mean():.0%} of the frequent"
+    )

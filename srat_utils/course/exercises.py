@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from sklearn.metrics import silhouette_samples
 from torch import nn
 
-from . import losses, theory, verdicts, weights
-from .attacks import Attack
-from .data import class_counts
+from .. import losses, weights
+from ..attacks import PGD
+from ..imbalance import class_counts
+from . import theory, verdicts
 
 
 class Wrong(Exception):
@@ -78,7 +79,7 @@ def check_projection(answer: Callable) -> None:
 @exercise
 def check_pgd(answer: Callable) -> None:
     """answer(model, images, labels, attack) -> adversarial images: PGD from a random or zero start."""
-    model, attack = tiny_model(), Attack(eps=0.1, step=0.03, steps=10)
+    model, attack = tiny_model(), PGD(eps=0.1, step=0.03, steps=10)
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(32, 1, 4, 4, generator=generator).round(decimals=1)
     labels = torch.randint(3, (32,), generator=generator)
@@ -256,7 +257,7 @@ def check_eps_of_cost(answer: Callable) -> None:
     for setting in ((1.0, 1.0, 4, 10, 5), (2.0, 1.5, 9, 100, 10)):
         expected, got = float(theory.eps_of_cost(*setting)), float(answer(*setting))
         need(0 <= got < setting[0], f"ε must lie between 0 and η = {setting[0]}, not at {got:.3f}")
-        cost = 100 * float(theory.cost(theory.separability(*setting[:3], eps=got), setting[3]))
+        cost = 100 * float(theory.cost(theory.t_of(*setting[:3], eps=got), setting[3]))
         need(abs(got - expected) < 1e-3, f"at your ε = {got:.4f} reweighting costs {cost:.2f} points, not {setting[4]}")
 
 

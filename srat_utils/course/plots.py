@@ -1,4 +1,4 @@
-"""The course's figures.  Every function returns a Figure and its alt text; `show(*…)` puts both into the notebook.
+"""The course's figures: every function returns a Picture, which a notebook shows as the last value of a cell.
 
 One pair of colours throughout (Okabe–Ito), always with a marker or hatch beside it: blue ● for well-represented classes,
 vermillion ▲ for under-represented ones; clean accuracy is filled, robust accuracy is hatched.
@@ -6,16 +6,20 @@ vermillion ▲ for under-represented ones; clean accuracy is filled, robust accu
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+
+from ..evaluation import of_kind
 
 WELL, UNDER = "#0072B2", "#D55E00"
 COLOURS = {"well": WELL, "under": UNDER}
@@ -37,7 +41,23 @@ CLASS_COLOURS = [
 HALO = [withStroke(linewidth=2.5, foreground="white")]  # round letters that stand on points
 DPI = 100
 
-Picture = tuple[Figure, str]
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its alt text, which is also what a reader without pictures sees."""
+
+    figure: Figure
+    alt: str
+
+    def png(self) -> bytes:
+        return png(self.figure)
+
+    def html(self) -> str:
+        source = base64.b64encode(self.png()).decode()
+        return f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" style="max-width:100%">'
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
 def png(figure: Figure) -> bytes:
@@ -47,17 +67,12 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with its alt text, which is also what a reader without pictures sees."""
-    display({"image/png": png(figure), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
-
-
 def grid(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def tidy(axes, *, title: str = "", x: str = "", y: str = "") -> None:
+def dress(axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
@@ -87,31 +102,27 @@ def class_counts(
         axis.bar_label(bars, fontsize=7, rotation=90, padding=2)
         axis.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=8)
         axis.margins(y=0.25)
-        tidy(axis, title=name, x="class")
+        dress(axis, title=name, x="class")
     axes[0, 0].set_ylabel("training images")
     group_legend(figure)
     sizes = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in counts.items())
-    return figure, f"Bar charts of training images a class. {sizes}."
+    return Picture(figure, f"Bar charts of training images a class. {sizes}.")
 
 
 PANELS = [(False, "clean", "natural training,\nclean accuracy"), (True, "clean", "adversarial training,\nclean accuracy"),
           (True, "robust", "adversarial training,\nrobust accuracy")]  # fmt: skip
 
 
-def robust_name(attack: str) -> str:
-    return "clean" if attack == "clean" else "robust"
-
-
 def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
     """Accuracy per class in three panels (Figures 1, 7, 8, 9).
 
-    metrics: `runs.frame(…, "adversarial", "seed", per_class=True)` of one imbalanced set; bars are means over seeds, whiskers
+    metrics: `sweeps.tidy(…, "adversarial", "seed", per_class=True)` of one imbalanced set; bars are means over seeds, whiskers
     their standard deviation.
     """
     figure, axes = grid(1, 3, 10, 3.3, sharey=True)
     said = []
     for axis, (adversarial, kind, name) in zip(axes.flat, PANELS, strict=True):
-        rows = metrics[(metrics["adversarial"] == adversarial) & (metrics["attack"].map(robust_name) == kind)]
+        rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         table = rows.groupby(["class", "group"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
         hatches = ["" if group == "well" else ".." for group in table["group"]]
         axis.bar(
@@ -121,7 +132,7 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
         by_group = table.groupby("group")["mean"].mean()
         for group, mean in by_group.items():
             axis.axhline(mean, color=COLOURS[group], linestyle="-" if group == "well" else "--", linewidth=1.2)
-        tidy(axis, title=name, x="class")
+        dress(axis, title=name, x="class")
         axis.set_ylim(0, 105)
         if table["class"].str.len().max() > 2:
             axis.tick_params(axis="x", rotation=90)
@@ -129,22 +140,22 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
     axes[0, 0].set_ylabel("accuracy (%)")
     figure.suptitle(title)
     group_legend(figure)
-    return figure, f"Accuracy per class, {title}. Group means (lines): {'; '.join(said)}."
+    return Picture(figure, f"Accuracy per class, {title}. Group means (lines): {'; '.join(said)}.")
 
 
-def weight_ratio(
+def against_ratio(
     metrics: pd.DataFrame, title: str = "", mark: float | None = None, reported: Mapping | None = None
 ) -> Picture:
     """Accuracy of both classes against the weight ratio, in three panels (Figures 2, 10, 11, 12).
 
-    metrics: `runs.frame(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
+    metrics: `sweeps.tidy(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
     bands reach from the lowest to the highest seed.  mark: a ratio to point out.
     reported: (accuracy, group) → {ratio: percent} of adversarial training as published, drawn as hollow marks.
     """
     figure, axes = grid(1, 3, 10, 3.3, sharey=True)
     said = []
     for axis, (adversarial, kind, name) in zip(axes.flat, PANELS, strict=True):
-        rows = metrics[(metrics["adversarial"] == adversarial) & (metrics["attack"].map(robust_name) == kind)]
+        rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         for group in COLOURS:
             table = rows[rows["group"] == group].groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
             axis.plot(table.index, table["mean"], color=COLOURS[group], marker=MARKERS[group], markersize=5)
@@ -167,7 +178,7 @@ def weight_ratio(
                 )
         if mark is not None:
             axis.axvline(mark, color="#444444", linestyle=":", linewidth=1)
-        tidy(axis, title=name, x="weight ratio, under : well")
+        dress(axis, title=name, x="weight ratio, under : well")
         axis.set_xscale("log")
         ticks = [
             t for t in (1, 2, 5, 10, 25, 50, 100, 200) if rows["weight_ratio"].min() <= t <= rows["weight_ratio"].max()
@@ -178,7 +189,7 @@ def weight_ratio(
     axes[0, 0].set_ylabel("accuracy (%)")
     figure.suptitle(title if mark is None else f"{title}, weight ratio {mark:g} : 1")
     group_legend(figure, lines=True)
-    return figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}."
+    return Picture(figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}.")
 
 
 def class_colours(classes: Sequence[str]) -> list[str]:
@@ -228,7 +239,7 @@ def embeddings(
         axis.set_visible(False)
     class_legend(figure, classes, under)
     rare = ", ".join(name for name, is_rare in zip(classes, under, strict=True) if is_rare)
-    return (
+    return Picture(
         figure,
         f"Features in the plane, one point an image, for {'; '.join(panels)}. Triangles: under-represented {rare}.",
     )
@@ -237,14 +248,14 @@ def embeddings(
 def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
     """Clean and robust accuracy of methods, overall and under-represented, mean ± std over seeds.
 
-    summaries: `runs.frame(…, "method", "seed")`.
+    summaries: `sweeps.tidy(…, "method", "seed")`.
     """
     figure, axes = grid(1, 2, 10, 3.9)
     methods = list(dict.fromkeys(summaries["method"]))
     said = []
     for axis, measure in zip(axes.flat, ("overall", "under"), strict=True):
         for offset, kind, hatch in ((-0.2, "clean", ""), (0.2, "robust", "///")):
-            rows = summaries[summaries["attack"].map(robust_name) == kind]
+            rows = of_kind(summaries, kind)
             table = rows.groupby("method")[measure].agg(["mean", "std"]).loc[methods]
             colour = WELL if measure == "overall" else UNDER
             axis.bar(
@@ -253,11 +264,11 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
             )  # fmt: skip
             said.append(f"{measure} {kind}: " + ", ".join(f"{m} {v:.0f}" for m, v in table["mean"].items()))
         axis.set_xticks(range(len(methods)), methods, rotation=40, ha="right")
-        tidy(axis, title="overall" if measure == "overall" else "under-represented classes", y="accuracy (%)")
+        dress(axis, title="overall" if measure == "overall" else "under-represented classes", y="accuracy (%)")
         axis.set_ylim(0, 105)
         axis.legend(frameon=False, ncols=2, loc="upper right", fontsize=8)
     figure.suptitle(title)
-    return figure, f"Accuracy by method, {title}. {'; '.join(said)}."
+    return Picture(figure, f"Accuracy by method, {title}. {'; '.join(said)}.")
 
 
 def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = "") -> Picture:
@@ -266,15 +277,15 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
     edges = np.arange(len(learning_rates) + 1)
     axes[0, 0].stairs(learning_rates, edges, baseline=None, color="black")
     axes[0, 0].set_yscale("log")
-    tidy(axes[0, 0], title="learning rate", x="epoch")
+    dress(axes[0, 0], title="learning rate", x="epoch")
     for group, column, style in (("well", 0, "-"), ("under", -1, "--")):
         line = {"color": COLOURS[group], "label": GROUP_NAMES[group], "linestyle": style}
         axes[0, 1].stairs(np.asarray(weights)[:, column], edges, baseline=None, **line)
-    tidy(axes[0, 1], title="class weight w", x="epoch")
+    dress(axes[0, 1], title="class weight w", x="epoch")
     axes[0, 1].legend(frameon=False)
     figure.suptitle(title)
     last = np.asarray(weights)[-1]
-    return (
+    return Picture(
         figure,
         f"Learning rate falls from {max(learning_rates):g} to {min(learning_rates):g}; weights end at {last[0]:.2f} and {last[-1]:.2f}.",
     )
@@ -283,9 +294,9 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
 def class_method(metrics: pd.DataFrame, title: str = "") -> Picture:
     """Robust accuracy of each class under each method, as a grid of numbers on a grey scale that prints.
 
-    metrics: `runs.frame(…, "method", "seed", per_class=True)` of one imbalanced set; cells are means over seeds.
+    metrics: `sweeps.tidy(…, "method", "seed", per_class=True)` of one imbalanced set; cells are means over seeds.
     """
-    rows = metrics[metrics["attack"] != "clean"]
+    rows = of_kind(metrics, "robust")
     table = rows.groupby(["method", "class"], sort=False)["accuracy"].mean().unstack("class")
     rare = rows.drop_duplicates("class").set_index("class")["group"].eq("under")
     figure, axes = grid(1, 1, 1.2 + 0.75 * len(table.columns), 1.6 + 0.32 * len(table))
@@ -303,7 +314,9 @@ def class_method(metrics: pd.DataFrame, title: str = "") -> Picture:
     figure.colorbar(mesh, ax=axis, label="robust accuracy (%)")
     worst = table.min(axis=1)
     said = ", ".join(f"{method} {value:.0f}" for method, value in worst.items())
-    return figure, f"Robust accuracy per class and method, {title}. Worst class of each method, in percent: {said}."
+    return Picture(
+        figure, f"Robust accuracy per class and method, {title}. Worst class of each method, in percent: {said}."
+    )
 
 
 def ranks(places: pd.DataFrame, title: str = "") -> Picture:
@@ -319,10 +332,10 @@ def ranks(places: pd.DataFrame, title: str = "") -> Picture:
         axis.scatter(values, np.full(len(values), height), s=14 * counts, color=WELL, alpha=0.35, linewidths=0)
         axis.plot(places[method].mean(), height, marker="D", color=UNDER, markeredgecolor="black")
     axis.set_yticks(range(len(order)), order[::-1])
-    tidy(axis, title=title, x="rank (1 = best); dots: settings × seeds, ◆: mean")
+    dress(axis, title=title, x="rank (1 = best); dots: settings × seeds, ◆: mean")
     axis.set_xticks(range(1, len(order) + 1))
     said = ", ".join(f"{method} {places[method].mean():.1f}" for method in order)
-    return figure, f"Ranks of methods, {title}. Mean ranks: {said}."
+    return Picture(figure, f"Ranks of methods, {title}. Mean ranks: {said}.")
 
 
 def setting_curves(
@@ -330,7 +343,7 @@ def setting_curves(
 ) -> Picture:
     """Accuracy against a setting, a panel a method, overall and under-represented, clean and robust; one value marked.
 
-    summaries: `runs.frame(…, "method", setting, "seed")`; lines are means over seeds, bands from lowest to highest.
+    summaries: `sweeps.tidy(…, "method", setting, "seed")`; lines are means over seeds, bands from lowest to highest.
     names: value → what stands at its tick; values are drawn at equal distances because only they were run.
     """
     values = sorted(summaries[setting].unique())
@@ -341,7 +354,7 @@ def setting_curves(
     for axis, method in zip(axes.flat, methods, strict=True):
         for classes, colour, marker in (("overall", WELL, "o"), ("under", UNDER, "^")):
             for kind, style in (("clean", "-"), ("robust", "--")):
-                rows = summaries[(summaries["method"] == method) & (summaries["attack"].map(robust_name) == kind)]
+                rows = of_kind(summaries[summaries["method"] == method], kind)
                 table = rows.groupby(setting)[classes].agg(["mean", "min", "max"])
                 x = [place[value] for value in table.index]
                 axis.plot(
@@ -353,12 +366,12 @@ def setting_curves(
                 said.append(f"{method} {classes} {kind} {mean:.0f} %")
         axis.axvline(place[mark], color="#444444", linestyle=":", linewidth=1)
         axis.set_xticks(range(len(values)), [names[value] for value in values])
-        tidy(axis, title=method, x=title)
+        dress(axis, title=method, x=title)
         axis.set_ylim(-3, 105)
     axes[0, 0].set_ylabel("accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return figure, f"Accuracy against {title}; at {names[mark]}: {', '.join(said)}."
+    return Picture(figure, f"Accuracy against {title}; at {names[mark]}: {', '.join(said)}.")
 
 
 def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:
@@ -379,9 +392,9 @@ def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:
             axis.barh(height, mean, color=colour, hatch=hatch, edgecolor="white", alpha=0.6)
             axis.plot(rows["difference"], [height] * len(rows), "o", color="black", markersize=3.5)
         axis.axvline(0, color="black", linewidth=0.8)
-        tidy(axis, title=measure, x="points, changed − default")
+        dress(axis, title=measure, x="points, changed − default")
     axes[0, 0].set_yticks(range(len(switches)), switches[::-1])
     figure.suptitle(title)
     last = differences[differences["measure"] == measures[-1]].groupby("switch", sort=False)["difference"].mean()
     said = "; ".join(f"{switch}: {value:+.1f}" for switch, value in last.items())
-    return figure, f"Paired differences over seeds, {title}. Means in points, {measures[-1]}: {said}."
+    return Picture(figure, f"Paired differences over seeds, {title}. Means in points, {measures[-1]}: {said}.")

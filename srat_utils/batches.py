@@ -1,0 +1,40 @@
+"""Mini-batches on the device that holds the images: in which order, and how augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+
+def shuffled(
+    images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Every image once: float images in [0,1] and labels in mini-batches.  images: uint8 [N,C,H,W].  order: on the CPU.
+
+    A single image left over joins the batch before it: batch norm has no variance over a single 1×1 map.
+    """
+    groups = list(torch.randperm(len(labels), generator=order).to(labels.device).split(batch_size))
+    if len(groups) > 1 and len(groups[-1]) == 1:
+        groups[-2:] = [torch.cat(groups[-2:])]
+    for index in groups:
+        yield images[index].float() / 255, labels[index]
+
+
+def augment(images: torch.Tensor, generator: torch.Generator, padding: int = 4, flip: bool = True) -> torch.Tensor:
+    """A random crop after zero padding and, for half of the images, a horizontal flip; each image draws its own.
+
+    images: float or uint8 [N,C,H,W] on the generator's device.  Returns a tensor like `images`.
+    """
+    n, c, h, w = images.shape
+    device = images.device
+    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=device)
+    rows, columns = top + torch.arange(h, device=device), left + torch.arange(w, device=device)
+    if flip:
+        mirrored = torch.rand(n, 1, generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    image, channel = torch.arange(n, device=device), torch.arange(c, device=device)
+    return F.pad(images, [padding] * 4)[
+        image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]
+    ]

@@ -1,0 +1,102 @@
+"""Frozen records of settings that check themselves: what a Config and the terms of a method are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be run; the message says which and what would do."""
+
+
+def checked(default, need: str, holds: Callable[[object], bool]):
+    """A field whose value must satisfy `holds`; None, where its type allows it, always does."""
+    return field(default=default, metadata={"need": need, "holds": holds})
+
+
+def at_least(low: float, default=None):
+    return checked(default, f"{low:g} or more", lambda value: value >= low)
+
+
+def above(low: float, default=None):
+    return checked(default, f"above {low:g}", lambda value: value > low)
+
+
+def fraction(default=None):
+    """A share of something, or several of them."""
+    return checked(default, "a fraction, 0 to 1", lambda value: all(0 <= part <= 1 for part in np.atleast_1d(value)))
+
+
+def one_of(*allowed: str, default=...):
+    """One of a few words, the first unless another default is given."""
+    default = allowed[0] if default is ... else default
+    return checked(default, f"one of {', '.join(allowed)}", lambda value: value in allowed)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A frozen dataclass whose fields take the form of their type and are checked once, when it is made.
+
+    1 and 1.0, a list and a tuple become the same value.  Raises ConfigError that names field, value and remedy.
+    """
+
+    def __post_init__(self):
+        for each in dataclasses.fields(self):
+            value = canonical(each.name, each.type, getattr(self, each.name))
+            if value is not None and not each.metadata.get("holds", lambda value: True)(value):
+                raise ConfigError(f"{each.name} must be {each.metadata['need']}, not {value!r}")
+            object.__setattr__(self, each.name, value)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [each.name for each in dataclasses.fields(cls)]
+
+    def items(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.names()}
+
+    def changed(self) -> dict[str, object]:
+        """The settings that are not the record's own defaults."""
+        return {e.name: value for e in dataclasses.fields(self) if (value := getattr(self, e.name)) != e.default}
+
+    @classmethod
+    def of(cls, settings: dict[str, object]) -> Record:
+        """The record with those of the settings that it has, and its own defaults."""
+        return cls(**{name: settings[name] for name in cls.names() if name in settings})
+
+    def having(self, settings: dict[str, object]) -> Record:
+        """A copy with those of the settings that this record has."""
+        return dataclasses.replace(self, **{name: settings[name] for name in self.names() if name in settings})
+
+
+def canonical(name: str, kind: str | type, value):
+    """A value in the declared type, written as a string or a type."""
+    kind = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    if value is None and "None" in kind:
+        return None
+    if kind == "bool":
+        if not isinstance(value, (bool, np.bool_)):  # "false" is a true string
+            raise ConfigError(f"{name} must be True or False, not {value!r}")
+        return bool(value)
+    if kind.startswith("int"):
+        if not (is_number(value) and value == int(value)):
+            raise ConfigError(f"{name} must be a whole number, not {value!r}")
+        return int(value)
+    if kind.startswith("float"):
+        if not is_number(value):
+            raise ConfigError(f"{name} must be a number, not {value!r}")
+        return float(value)
+    if kind.startswith("tuple"):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name} must be a list of several values, not {value!r}")
+        return tuple(canonical(name, kind.removeprefix("tuple["), part) for part in value)
+    return value
+
+
+def is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

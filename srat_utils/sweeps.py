@@ -1,0 +1,122 @@
+"""Many runs at once, and one tidy frame of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm.std import tqdm
+
+from . import evaluation
+from .config import Config
+from .evaluation import PAPER, Protocol
+from .runs import Run, RunError, default_store, train
+from .training import State, resolve_device
+
+
+class OutOfTime(RuntimeError):
+    """A sweep's time is over; the run that raises it is kept as it is."""
+
+
+def sweep(
+    configs: Iterable[Config],
+    jobs: int | None = None,
+    *,
+    store: Path | None = None,
+    progress: bool = True,
+    minutes: float | None = None,
+    protocols: Sequence[Protocol] = (PAPER,),
+    after_run: Callable[[Run], None] = lambda run: None,
+) -> list[Run]:
+    """The runs of many configs, in their order; what is finished is read back and only the rest is trained.
+
+    jobs: processes at a time; None takes joblib's active `parallel_config` (a Dask cluster, say), else one a core, or one
+    in all on a GPU.  The bar shows what is running, the time left and a line for each failure.
+    One failed run does not stop the others: after all have ended RunError lists the failures.
+    minutes: a limit after which no further epoch begins.  The runs finished by then are returned, and a later call goes on
+    with the epoch at which each of the others stopped.  protocols: what each network is tested under.
+    after_run: called here with each run that was just finished.
+    """
+    configs = list(configs)
+    store = Path(store or default_store()).resolve()  # a worker may have another working directory
+
+    def finished(config: Config) -> bool:
+        run = Run(config, store / config.name)
+        return run.trained and all(run.evaluated(protocol) for protocol in protocols)
+
+    missing = {config.name: config for config in configs if not finished(config)}
+    if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
+        on_gpu = any(resolve_device(config.device).type == "cuda" for config in missing.values())
+        jobs = 1 if on_gpu else joblib.cpu_count()
+    if jobs is not None:
+        jobs = min(jobs, max(1, len(missing)))
+    running, failures = [], []
+    end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
+    bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
+
+    def show_running() -> None:
+        names = ", ".join(name.rpartition("-")[0] for name in running)
+        bar.set_postfix_str(f"running: {names}" if names else "")
+
+    def tasks() -> Iterator:
+        for name, config in missing.items():  # joblib takes a task when a process is free for it
+            if end is not None and time.time() >= end:
+                return
+            running.append(name)
+            show_running()
+            yield joblib.delayed(_attempt)(config, store, protocols, end)
+
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+    with bar:
+        try:
+            for name, failure in parallel(tasks()):
+                if failure:
+                    failures.append(f"{name}: {failure}")
+                    bar.write(f"failed: {failures[-1]}")
+                running.remove(name)
+                show_running()
+                if finished(missing[name]):
+                    after_run(Run(missing[name], store / name))
+                if failure or finished(missing[name]):  # not what the end of the time stopped
+                    bar.update()
+        except TerminatedWorkerError:
+            raise RunError(
+                "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
+            ) from None
+    if failures:
+        raise RunError(f"{len(failures)} of {len(configs)} runs failed; the others are stored. " + "; ".join(failures))
+    return [Run(config, store / config.name) for config in configs if finished(config)]
+
+
+def _attempt(
+    config: Config, store: Path, protocols: Sequence[Protocol], end: float | None = None
+) -> tuple[str, str | None]:
+    def look_at_the_clock(_state: State | None = None) -> None:
+        if end is not None and time.time() >= end:
+            raise OutOfTime
+
+    try:
+        look_at_the_clock()
+        train(config, store=store, progress=False, wait=True, protocols=protocols, after_epoch=look_at_the_clock)
+    except OutOfTime:
+        pass
+    except Exception as error:  # told to the reader by sweep, after the other runs
+        return config.name, f"{type(error).__name__}: {error}"
+    return config.name, None
+
+
+def tidy(runs: Iterable[Run], *settings: str, per_class: bool = False, protocol: Protocol = PAPER) -> pd.DataFrame:
+    """One frame of many runs: the named settings, "collapsed", then under the protocol summary rows or, per_class, metrics rows."""
+    parts = []
+    for run in runs:
+        metrics = run.metrics if protocol is PAPER else run.evaluate(protocol)
+        part = metrics.copy() if per_class else evaluation.summarise(metrics).reset_index()
+        for position, name in enumerate(settings):
+            part.insert(position, name, [getattr(run.config, name)] * len(part))
+        part.insert(len(settings), "collapsed", run.collapsed)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)

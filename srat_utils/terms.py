@@ -1,0 +1,174 @@
+"""What a method minimises: a record a term, with its settings and their defaults.
+
+`build(facts)` gives a function, or an `nn.Module`, of one `Batch`: a scalar, already weighted.  A module's parameters go to the
+optimizer and its buffers, of a fixed size from the start, to the checkpoint.  A term's `name` is its column in the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import losses, weights
+from .models import Classifier
+from .records import Record, above, at_least, one_of
+
+
+class Facts(NamedTuple):
+    """What is known once the training set is there.  counts: images a class.  width: of the features."""
+
+    counts: Sequence[int]
+    width: int
+    device: torch.device
+
+    @property
+    def log_prior(self) -> torch.Tensor:
+        """ln π_c, π_c the share of class c in the training set.  Returns float32 [C]."""
+        return torch.tensor(self.counts, dtype=torch.float32, device=self.device).div(sum(self.counts)).log()
+
+
+class Pass(NamedTuple):
+    """What the network makes of images: logits [n,C] and penultimate features [n,D]."""
+
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+@dataclass(eq=False)
+class Batch:
+    """A mini-batch, clean (x) and attacked (x′), and the passes of the network over it, each when a term first asks.
+
+    x, x_adv: float [n,C,H,W] in [0,1].  y: int64 [n].  w: [n], each image's class weight.
+    reduction: how `mean` uses the weights (see `weights.reduce`).
+    """
+
+    model: Classifier
+    x: torch.Tensor
+    x_adv: torch.Tensor
+    y: torch.Tensor
+    w: torch.Tensor
+    reduction: str = "weighted"
+
+    @cached_property
+    def clean(self) -> Pass:
+        return Pass(*self.model.logits_and_features(self.x))
+
+    @cached_property
+    def attacked(self) -> Pass:
+        """In natural training, where x′ is x, the clean pass."""
+        return self.clean if self.x_adv is self.x else Pass(*self.model.logits_and_features(self.x_adv))
+
+    def mean(self, each: torch.Tensor) -> torch.Tensor:
+        """The class-weighted mean of one loss an image, [n]."""
+        return weights.reduce(each, self.w, self.reduction)
+
+
+@dataclass(frozen=True)
+class Prediction(Record):
+    """The class-weighted mean of a loss on the logits.  view: "attacked" or "clean" images."""
+
+    view: str = one_of("attacked", "clean")
+    name: ClassVar[str] = "prediction_loss"
+    head_scale: ClassVar[float | None] = None  # a linear head; a number: a cosine head with that scale
+
+    def each(self, facts: Facts) -> losses.Loss:
+        """The function (logits [n,C], labels [n]) → loss [n]."""
+        raise NotImplementedError
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        loss = self.each(facts)
+        return lambda batch: batch.mean(loss(getattr(batch, self.view).logits, batch.y))
+
+
+@dataclass(frozen=True)
+class CE(Prediction):
+    def each(self, facts: Facts) -> losses.Loss:
+        return losses.cross_entropy
+
+
+@dataclass(frozen=True)
+class Focal(Prediction):
+    focal_gamma: float = at_least(0, 1.0)
+
+    def each(self, facts: Facts) -> losses.Loss:
+        return partial(losses.focal, gamma=self.focal_gamma)
+
+
+@dataclass(frozen=True)
+class LDAM(Prediction):
+    """ldam_scale_in: "model", where every attack meets the scale s, or "loss", as in LDAM-DRW: logits are bare cosines then."""
+
+    max_margin: float = at_least(0, 0.5)  # the largest Δ_j, in units of cosine
+    ldam_scale: float = above(0, 30.0)  # s
+    ldam_scale_in: str = one_of("model", "loss")
+
+    @property
+    def head_scale(self) -> float:
+        return self.ldam_scale if self.ldam_scale_in == "model" else 1.0
+
+    def each(self, facts: Facts) -> losses.Loss:
+        margins = losses.ldam_margins(facts.counts, self.max_margin).to(facts.device)
+        ldam = partial(losses.ldam, margins=margins, scale=self.ldam_scale)
+        return ldam if self.ldam_scale_in == "model" else lambda logits, y: ldam(self.ldam_scale * logits, y)
+
+
+@dataclass(frozen=True)
+class LogitAdjusted(Prediction):
+    """Cross-entropy of z + τ·ln π (Menon et al., 2021); τ = 1 is balanced softmax (Ren et al., 2020)."""
+
+    tau: float = at_least(0, 1.0)
+
+    def each(self, facts: Facts) -> losses.Loss:
+        shift = self.tau * facts.log_prior
+        return lambda logits, y: losses.cross_entropy(logits + shift, y)
+
+
+@dataclass(frozen=True)
+class Consistency(Record):
+    """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019)."""
+
+    kl_weight: float = at_least(0, 6.0)  # β
+    name: ClassVar[str] = "consistency_loss"
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        def term(batch: Batch) -> torch.Tensor:
+            attacked, clean = batch.attacked.logits.log_softmax(1), batch.clean.logits.softmax(1)
+            return self.kl_weight * F.kl_div(attacked, clean, reduction="batchmean")
+
+        return term
+
+
+@dataclass(frozen=True)
+class Separation(Record):
+    """λ·L_sep of Eq. 6 on the attacked images' features.  lonely_anchors: see `losses.feature_separation`."""
+
+    separation_weight: float = at_least(0, 1.0)  # λ
+    temperature: float = above(0, 0.1)  # τ of Eq. 6
+    lonely_anchors: str = one_of("zero", "drop")
+    name: ClassVar[str] = "separation_loss"
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        return lambda batch: (
+            self.separation_weight * self.l_sep(batch.model.projection(batch.attacked.features), batch.y)
+        )
+
+    def l_sep(self, z: torch.Tensor, y: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
+        return losses.feature_separation(z, y, self.temperature, lonely=self.lonely_anchors, **others)
+
+
+class Objective(nn.Module):
+    """The terms of a method on one batch: name → value, already weighted; their sum is what training minimises."""
+
+    def __init__(self, records: Sequence[Record], facts: Facts):
+        super().__init__()
+        self.terms = {record.name: record.build(facts) for record in records}
+        self.stateful = nn.ModuleDict({name: t for name, t in self.terms.items() if isinstance(t, nn.Module)})
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {name: term(batch) for name, term in self.terms.items()}
