@@ -53,6 +53,11 @@ class Record:
                 raise ConfigError(f"{each.name} must be {each.metadata['need']}, not {value!r}")
             object.__setattr__(self, each.name, value)
 
+    def __str__(self) -> str:
+        """The name, and the settings that are not the record's own defaults."""
+        own = ", ".join(f"{name}={value}" for name, value in self.changed().items())
+        return f"{type(self).__name__}({own})" if own else type(self).__name__
+
     @classmethod
     def names(cls) -> list[str]:
         return [each.name for each in dataclasses.fields(cls)]
