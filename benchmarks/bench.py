@@ -36,10 +36,10 @@ import peers  # noqa: E402
 from srat_utils import Config, features, load_dataset, losses, sweep  # noqa: E402
 from srat_utils.attacks import PGD, pgd  # noqa: E402
 from srat_utils.images import ImageDataset  # noqa: E402
-from srat_utils.models import Classifier, Spec  # noqa: E402
+from srat_utils.models import Classifier, Spec, cpu_threads  # noqa: E402
 from srat_utils.provenance import VERSIONS, hardware  # noqa: E402
 from srat_utils.terms import Facts  # noqa: E402
-from srat_utils.training import Job, State, cpu_threads, fit, train_epoch  # noqa: E402
+from srat_utils.training import Job, State, fit, train_epoch  # noqa: E402
 
 FOLDER = ROOT / "results" / "benchmarks"
 PAPER_ATTACK = PGD(8 / 255, 2 / 255, 10)
@@ -102,7 +102,7 @@ def attack(device: torch.device, rounds: int) -> pd.DataFrame:
             }
         for peer, make in peers.PEERS.items():
             work[peer] = partial(make(deepcopy(plain), PAPER_ATTACK), *batch)
-        with cpu_threads(Config(model=architecture)):
+        with cpu_threads(architecture):
             tables[name] = compare(work, rounds if architecture == "resnet18" else 4 * rounds, device)
     return pd.concat(tables, names=["attack"])
 
@@ -122,7 +122,7 @@ def epoch(device: torch.device, rounds: int) -> pd.DataFrame:
         ("ResNet-18, 3×32×32", colour, random_images(3 * colour.batch_size)),
         ("digits, step-25", digits, load_dataset("digits", imbalance="step-25").train),
     ):
-        with cpu_threads(config):
+        with cpu_threads(config.model):
             work = {
                 "ours": our_epoch(config, dataset, device),
                 "ours, bf16": our_epoch(config.replace(precision="bf16"), dataset, device),

@@ -2,10 +2,10 @@
 
 from .config import Config
 from .data import load_dataset
-from .evaluation import PAPER
+from .evaluation import PAPER, STRONG
 from .methods import METHODS
 from .models import load
 from .runs import train
 from .sweeps import sweep
 
-__all__ = ["METHODS", "PAPER", "Config", "load", "load_dataset", "sweep", "train"]
+__all__ = ["METHODS", "PAPER", "STRONG", "Config", "load", "load_dataset", "sweep", "train"]

@@ -14,11 +14,12 @@ from sklearn.metrics import silhouette_samples
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from .attacks import PGD, frozen
 from .evaluation import BATCH
 from .images import ImageDataset
-from .models import Classifier
+from .models import Classifier, cpu_threads
 
 
 def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = None, *, seed: int = 0) -> np.ndarray:
@@ -27,15 +28,21 @@ def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = N
     images, labels = dataset.tensors(device)
     generator = torch.Generator(device).manual_seed(seed)
     collected = []
-    for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-        x = x.float() / 255
-        if attack is not None:
-            x = attack(model, x, y, generator=generator)
-        with torch.no_grad(), frozen(model):
-            collected.append(model.features(x).cpu())
+    with cpu_threads(model.spec.architecture):
+        for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+            x = x.float() / 255
+            if attack is not None:
+                x = attack(model, x, y, generator=generator)
+            with torch.no_grad(), frozen(model):
+                collected.append(model.features(x).cpu())
     return torch.cat(collected).numpy()
 
 
+# On some hundred points a second thread brings nothing, and costs minutes where another process holds its core.
+one_thread = threadpool_limits.wrap(limits=1)
+
+
+@one_thread
 def tsne(
     features: np.ndarray, *, seed: int = 0, perplexity: float = 30.0, start: np.ndarray | None = None
 ) -> np.ndarray:
@@ -97,6 +104,7 @@ def variance_ratio(features: np.ndarray, labels: np.ndarray) -> float:
     return float(means.var(0).sum() / within) if within > 0 else np.inf
 
 
+@one_thread
 def separability(features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Three numbers for "how well do the classes part", each averaged over classes so that a rare one counts as much.
 

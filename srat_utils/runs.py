@@ -24,8 +24,8 @@ from .data import load_dataset
 from .evaluation import PAPER, Outcomes, Protocol
 from .images import Split
 from .imbalance import under_represented
-from .models import Classifier, load
-from .training import State, cpu_threads, fit, resolve_device
+from .models import Classifier, cpu_threads, load
+from .training import State, fit, resolve_device
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
 SAVE_EVERY = 5.0  # seconds; shorter runs and evaluations are cheaper to repeat than to save
@@ -121,7 +121,7 @@ class Run:
                 write(path, outcomes.write)
                 saved = time.monotonic()
 
-        with bar, cpu_threads(self.config):
+        with bar, cpu_threads(self.config.model, self.config.threads):
             done = evaluation.attempt(
                 self.model,
                 self.data.test,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from .config import Config
 from .images import ImageDataset
 from .inner import INNER, Inner
 from .losses import has_positive
-from .models import Classifier, Spec
+from .models import Classifier, Spec, cpu_threads
 from .records import ConfigError, Record
 from .terms import Batch, Facts, Objective
 
@@ -137,17 +136,6 @@ class Job:
         return replace(self, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
 
 
-@contextmanager
-def cpu_threads(config: Config) -> Iterator[None]:
-    """One thread for the small network, where a second one costs more than it brings and would change the last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or (1 if config.model == "small-cnn" else before))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def fit(
     config: Config,
     dataset: ImageDataset,
@@ -164,7 +152,7 @@ def fit(
     state = state or State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
     job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
-    with cpu_threads(config):
+    with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
             started = time.perf_counter()
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch)

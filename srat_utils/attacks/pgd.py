@@ -65,12 +65,7 @@ class PGD:
         return replace(self, eps=self.eps * factor, step=self.step * factor)
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        *,
-        generator: torch.Generator | None = None,
+        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, generator: torch.Generator | None = None
     ) -> torch.Tensor:
         return pgd(model, images, labels, self, generator=generator)
 
