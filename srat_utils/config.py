@@ -14,6 +14,7 @@ from .imbalance import parse_imbalance
 from .inner import INNER
 from .methods import METHODS, Method
 from .models import ARCHITECTURES
+from .pictures import height_width
 from .records import ConfigError, Record, above, at_least, canonical, checked, fraction, one_of
 
 
@@ -27,8 +28,14 @@ class Data(Record):
         None, "at least two different classes", lambda names: len(set(names)) == len(names) > 1
     )  # (well-represented, under-represented) for the binary study
     max_per_class: int | None = above(0)  # at most so many training images a class, for trial runs
+    size: tuple[int, ...] | None = None  # pixels, or (height, width), to which all pictures are resized
+    validation: float | None = fraction(None)  # share of each class that is kept out of the training images
+    rare: tuple[str, ...] | None = (
+        None  # classes that count as rare, where images.under_represented's rule does not fit
+    )
 
     def __post_init__(self):
+        object.__setattr__(self, "size", height_width(self.size))
         super().__post_init__()
         parse_imbalance(self.imbalance)
 

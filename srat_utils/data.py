@@ -1,26 +1,17 @@
-"""The course's training sets, and the door to the rooms behind it: images, imbalance, sources."""
+"""The course's training sets, and your own: read, restricted, imbalanced, divided."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from .images import DataError, ImageDataset, Split, nearest
-from .imbalance import class_counts, make_imbalanced, parse_imbalance, restrict, under_represented
-from .sources import TEST_SEED, load_source
+import numpy as np
 
-__all__ = [
-    "DataError",
-    "ImageDataset",
-    "Split",
-    "class_counts",
-    "load_dataset",
-    "make_imbalanced",
-    "nearest",
-    "parse_imbalance",
-    "restrict",
-    "under_represented",
-]
+from .images import ImageDataset, Split
+from .imbalance import hold_out_share, make_imbalanced, restrict
+from .pictures import height_width
+from .sources import TEST_SEED, load_source
 
 
 def load_dataset(
@@ -31,17 +22,31 @@ def load_dataset(
     seed: int = 0,
     max_per_class: int | None = None,
     test_per_class: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    validation: float | None = None,
+    rare: Sequence[str] | None = None,
 ) -> Split:
     """Training and test images of "digits", "cifar10", "svhn", or the path of your own `.npz` or folder of class folders.
 
     imbalance and max_per_class (images a class at most) apply to the training set, drawn with the seed.  classes: two or more
-    names, well-represented ones first; both sets are restricted to them and relabelled 0, 1, ….  test_per_class: a sample of
-    the test set, the same for every seed.  A set is read from disk once a process.  Raises DataError.
+    names, well-represented ones first; all parts are restricted to them and relabelled 0, 1, ….  test_per_class: at most so
+    many a class of the test and validation images, the same test images for every seed.
+
+    size: pixels, or (height, width); pictures are resized to it (bilinear over all pixels covered, aspect ratio not kept).
+    validation: this share of each class, at least one image, is taken out of the training images before the imbalance,
+    drawn with the seed; a set that brings validation images (val_images, val/) keeps those and loses none.
+    rare: names of the classes that count as rare, where the rule of `under_represented` is not what you mean.
+
+    A set is read from disk once a process.  Raises DataError.
     """
-    train, test, _ = load_source(str(dataset))
-    if classes is not None:
-        train, test = restrict(train, classes), restrict(test, classes)
-    train = make_imbalanced(train, imbalance, seed, max_per_class)
-    if test_per_class:
-        test = make_imbalanced(test, "none", TEST_SEED, test_per_class)
-    return Split(train, test)
+    split = load_source(dataset, height_width(size))
+    train, test, held = split if classes is None else split.map(lambda part: restrict(part, classes))
+    if validation is not None and held is None:
+        train, held = hold_out_share(train, validation, (seed, 1), max_per_class)
+    train = replace(make_imbalanced(train, imbalance, seed, max_per_class), rare=rare)
+
+    def measured(part: ImageDataset) -> ImageDataset:
+        sample = make_imbalanced(part, "none", TEST_SEED, test_per_class)
+        return replace(sample, rare=tuple(np.compress(train.under, train.classes)))  # decided by the training images
+
+    return Split(train, measured(test), held and measured(held))

@@ -1,16 +1,18 @@
-"""Images with their labels, and what can be wrong with them."""
+"""Images with their labels, which classes are rare among them, and what can be wrong with them."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
+
+DARK = 32  # of 255: a training set whose brightest pixel is below was scaled wrongly
 
 
 class DataError(ValueError):
@@ -22,8 +24,9 @@ class ImageDataset:
     """Images and their labels, read-only.
 
     images: uint8 [N,H,W,C].  labels: int64 [N], 0…C−1.  classes: a name a label.  name: for messages, "digits train".
-    indices: int64 [N], positions in the original training or test set; 0…N−1 unless given.
-    Raises DataError where shapes, types or labels do not fit.
+    indices: int64 [N], positions in the original training or test set; 0…N−1 unless given.  rare: names of the classes that
+    count as rare, which `load_dataset` sets; None: by the rule of `under_represented`.
+    Raises DataError where shapes, types, labels or names do not fit.
     """
 
     images: np.ndarray
@@ -31,14 +34,17 @@ class ImageDataset:
     classes: tuple[str, ...]
     name: str
     indices: np.ndarray | None = None
+    rare: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        for field in ("classes", "rare"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, tuple(str(name) for name in getattr(self, field)))
         self._check_images()
         self._check_labels()
         indices = np.arange(len(self.images)) if self.indices is None else np.asarray(self.indices)
         if indices.shape != (len(self.images),):
             raise DataError(f"{self.name}: {len(self.images)} images but {len(indices)} indices; give one an image")
-        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         for field, array in (
             ("images", self.images),
             ("labels", self.labels.astype(np.int64)),
@@ -49,12 +55,13 @@ class ImageDataset:
             object.__setattr__(self, field, view)
 
     def _check_images(self):
-        if self.images.dtype != np.uint8:
-            nan = ", some of them NaN" if self.images.dtype.kind == "f" and np.isnan(self.images).any() else ""
-            raise DataError(f"{self.name}: pixels are {self.images.dtype}{nan}; save them as uint8, 0…255")
         if self.images.ndim != 4 or 0 in self.images.shape:
             raise DataError(
                 f"{self.name}: images have shape {self.images.shape}; [N,H,W] or [N,H,W,C] is needed, none of them 0"
+            )
+        if self.images.dtype != np.uint8:
+            raise DataError(
+                f"{self.name}: pixels are {self.images.dtype}; save them as uint8, 0…255: {to_uint8(self.images)}"
             )
 
     def _check_labels(self):
@@ -64,12 +71,18 @@ class ImageDataset:
             )
         if len(self.labels) != len(self.images):
             raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one an image")
-        low, high = self.labels.min(), self.labels.max()
-        if low < 0 or high >= len(self.classes):
-            wrong = low if low < 0 else high
+        low, high, total = self.labels.min(), self.labels.max(), len(self.classes)
+        if low < 0 or high >= total:
             raise DataError(
-                f"{self.name}: label {wrong} is out of range; {len(self.classes)} classes have labels 0…{len(self.classes) - 1}"
+                f"{self.name}: label {low if low < 0 else high} is out of range; {total} classes have labels 0…{total - 1}"
+                + (": yours count from 1, so save labels - 1" if (low, high) == (1, total) else "")
             )
+        twice = [name for i, name in enumerate(self.classes) if name in self.classes[:i]]
+        if twice:
+            raise DataError(f"{self.name}: two classes are called {twice[0]!r}; give each a name of its own")
+        for name in self.rare or ():
+            if name not in self.classes:
+                raise DataError(f"{self.name}: rare class {name!r} is unknown; {nearest(name, self.classes)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,6 +91,13 @@ class ImageDataset:
     def counts(self) -> list[int]:
         """Images a class."""
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+    @property
+    def under(self) -> np.ndarray:
+        """bool [C]: which classes are rare, the paper's "Under"."""
+        if self.rare is None:
+            return under_represented(self.counts)
+        return np.array([name in self.rare for name in self.classes])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,9 +119,61 @@ class ImageDataset:
 
 
 class Split(NamedTuple):
+    """Training, test and, where there are any, validation images of one set."""
+
     train: ImageDataset
     test: ImageDataset
     validation: ImageDataset | None = None
+
+    def map(self, change: Callable[[ImageDataset], ImageDataset]) -> Split:
+        """`change` of each part that is there."""
+        return Split(*(None if part is None else change(part) for part in self))
+
+    def checked(self) -> Split:
+        """Itself.  DataError unless two classes or more have images in every part, of one size, and not all but black."""
+        train = self.train
+        if len(train.classes) < 2:
+            raise DataError(f"{train.name}: only class {train.classes[0]!r} is there; at least two are needed")
+        if train.images.max() < DARK:
+            raise DataError(
+                f"{train.name}: no pixel is above {train.images.max()} of 255, so something scaled them down (0…1 cast to "
+                "uint8, 12 bits stored as 16?); save them over 0…255"
+            )
+        for part in filter(None, self):
+            if part.images.shape[1:] != train.images.shape[1:]:
+                raise DataError(
+                    f"{part.name}: images are {part.images.shape[1:]}, in training {train.images.shape[1:]}; make them one "
+                    f"size (load_dataset(…, size={train.images.shape[1:3]}) does) with equal channels"
+                )
+            if 0 in part.counts:
+                raise DataError(
+                    f"{part.name}: class {part.classes[part.counts.index(0)]!r} has no image; every class needs one or more"
+                )
+        return self
+
+
+def under_represented(counts: Sequence[int]) -> np.ndarray:
+    """bool [C]: which of classes with `counts` images are rare, the paper's "Under".
+
+    Rare is a class with fewer images than √(n_max·n_min), the geometric mean of the largest and the smallest class, and with
+    at most n_max/2: the paper's five of ten in Step-K and Exp-K sets, none in a balanced one.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    return (counts**2 < counts.max() * counts.min()) & (2 * counts <= counts.max())
+
+
+def to_uint8(images: np.ndarray) -> str:
+    """What turns these pixels into uint8, as code; words where their range tells nothing."""
+    if images.dtype.kind not in "fiub":
+        return "numbers are needed"
+    if np.isnan(images).any():
+        return "some of them are NaN, replace those first"
+    low, high = images.min(), images.max()
+    if low >= 0 and high <= 1:
+        return "(255.0 * images).round().astype('uint8')"
+    if low < 0 or high < DARK or high > (65535 if images.dtype.kind in "iu" else 255):
+        return f"they go from {low:g} to {high:g}, bring them to 0…255 first"
+    return ("(images / 257)" if high > 255 else "images") + ".round().astype('uint8')"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -66,28 +67,51 @@ def class_counts(imbalance: str, available: Sequence[int], classes: Sequence[str
     return counts.tolist()
 
 
+def draw(dataset: ImageDataset, counts: Sequence[int], seed: int | Sequence[int]) -> np.ndarray:
+    """Positions, ascending, of `counts` random images a class.  At one seed a smaller draw lies inside a larger one.
+
+    The generator is its own: the global ones are left alone.
+    """
+    generator = np.random.default_rng(seed)
+    orders = [generator.permutation(np.flatnonzero(dataset.labels == label)) for label in range(len(counts))]
+    return np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
+
+
 def make_imbalanced(
     dataset: ImageDataset, imbalance: str, seed: int = 0, max_per_class: int | None = None
 ) -> ImageDataset:
     """A random subset with `class_counts` images a class, in the original order.
 
-    Drawn with a generator of its own: the global ones are left alone.  At one seed a class's smaller subset lies inside its
-    larger ones.  max_per_class caps what each class has available.
+    max_per_class caps what each class has available.
     """
     available = np.minimum(dataset.counts, max_per_class or len(dataset))
     counts = class_counts(imbalance, available, dataset.classes)
-    generator = np.random.default_rng(seed)
-    orders = [generator.permutation(np.flatnonzero(dataset.labels == label)) for label in range(len(counts))]
-    return dataset.subset(np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)])))
+    return dataset if counts == dataset.counts else dataset.subset(draw(dataset, counts, seed))
 
 
-def under_represented(counts: Sequence[int]) -> np.ndarray:
-    """bool [C]: the C//2 least frequent classes, the paper's "Under"; of equally frequent ones the later."""
-    counts = np.asarray(counts)
-    order = np.lexsort((-np.arange(len(counts)), counts))
-    under = np.zeros(len(counts), dtype=bool)
-    under[order[: len(counts) // 2]] = True
-    return under
+def hold_out(
+    dataset: ImageDataset, counts: Sequence[int], seed: int | Sequence[int]
+) -> tuple[ImageDataset, ImageDataset]:
+    """What is left, and `counts` random images a class that were taken out."""
+    held = draw(dataset, counts, seed)
+    return dataset.subset(np.setdiff1d(np.arange(len(dataset)), held)), dataset.subset(held)
+
+
+def hold_out_share(
+    dataset: ImageDataset, share: float, seed: int | Sequence[int], max_per_class: int | None = None
+) -> tuple[ImageDataset, ImageDataset]:
+    """What is left, and a random sample taken out: this share of each class (of max_per_class at most), one image or more."""
+    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share < 1:
+        raise DataError(f"validation is the share of each class to hold out, as in 0.1, not {share!r}")
+    available = np.minimum(dataset.counts, max_per_class or len(dataset))
+    counts = np.maximum(1, np.rint(share * available)).astype(int)
+    if (counts >= dataset.counts).any():
+        name = dataset.classes[np.argmax(counts >= dataset.counts)]
+        raise DataError(
+            f"validation={share} would leave class {name!r} no training image; hold out less, or add images"
+        )
+    rest, held = hold_out(dataset, counts, seed)
+    return rest, replace(held, name=f"{dataset.name}, held out")
 
 
 def restrict(dataset: ImageDataset, classes: Sequence[str]) -> ImageDataset:
@@ -104,4 +128,5 @@ def restrict(dataset: ImageDataset, classes: Sequence[str]) -> ImageDataset:
     relabelled[[dataset.classes.index(name) for name in names]] = np.arange(len(names))
     labels = relabelled[dataset.labels]
     keep = np.flatnonzero(labels >= 0)
-    return replace(dataset.subset(keep), labels=labels[keep], classes=tuple(names))
+    rare = None if dataset.rare is None else [name for name in dataset.rare if name in names]
+    return replace(dataset.subset(keep), labels=labels[keep], classes=names, rare=rare)

@@ -22,8 +22,7 @@ from . import evaluation, provenance
 from .config import Config
 from .data import load_dataset
 from .evaluation import PAPER, Outcomes, Protocol
-from .images import Split
-from .imbalance import under_represented
+from .images import Split, under_represented
 from .models import Classifier, cpu_threads, load
 from .training import State, fit, resolve_device
 
@@ -51,6 +50,9 @@ def load_data(config: Config) -> Split:
         seed=config.seed,
         max_per_class=config.max_per_class,
         test_per_class=config.test_per_class,
+        size=config.size,
+        validation=config.validation,
+        rare=config.rare,
     )
 
 
@@ -58,13 +60,15 @@ def load_data(config: Config) -> Split:
 class Run:
     """A trained network and what was measured of it; everything is read, or computed and kept, when it is first asked for.
 
-    folder: where it lies.  None: only its numbers are kept, `facts` (the provenance) and `frames` (protocol → metrics).
+    folder: where it lies.  None: only its numbers are kept: `facts` (the provenance) and, by the protocol's name, `frames`
+    (metrics) or `said` (outcomes).
     """
 
     config: Config
     folder: Path | None = None
     facts: Mapping | None = None
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    said: Mapping[str, Outcomes] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -72,7 +76,7 @@ class Run:
 
     def evaluated(self, protocol: Protocol) -> bool:
         if self.folder is None:
-            return protocol.name in self.frames
+            return protocol.name in {**self.frames, **self.said}
         path = self.path_of(protocol)
         return path.exists() and Outcomes.read(path).complete
 
@@ -87,17 +91,15 @@ class Run:
 
     def evaluate(self, protocol: Protocol, *, progress: bool = False) -> pd.DataFrame:
         """The frame of `evaluation.accuracies` under a protocol; computed once, stored beside the model, resumed per batch."""
-        if self.folder is None:
-            if protocol.name not in self.frames:
-                raise RunError(
-                    f"of {self.config.name} the protocol {protocol.name!r} is not kept; train(config) makes the network again"
-                )
+        if protocol.name in self.frames:
             return self.frames[protocol.name]
         outcomes = self.outcomes(protocol, progress=progress)
         return evaluation.accuracies(outcomes, self.classes, self.rare, union=protocol.union)
 
     def outcomes(self, protocol: Protocol = PAPER, *, progress: bool = False) -> Outcomes:
         """What the network said of each test image under a protocol."""
+        if protocol.name in self.said:
+            return self.said[protocol.name]
         path = self.path_of(protocol)
         if path.exists() and (known := Outcomes.read(path)).complete:
             return known
@@ -136,7 +138,9 @@ class Run:
 
     def path_of(self, protocol: Protocol) -> Path:
         if self.folder is None:
-            raise RunError(f"of {self.config.name} only its numbers are kept; train(config) makes the network again")
+            raise RunError(
+                f"of {self.config.name} no outcomes under {protocol.name!r} are kept; train(config) makes the network again"
+            )
         return self.folder / "evaluations" / f"{protocol.key(self.config)}.npz"
 
     @cached_property
@@ -161,6 +165,8 @@ class Run:
     @property
     def rare(self) -> np.ndarray:
         """Which classes are under-represented in the training set, bool [C]."""
+        if self.config.rare is not None:
+            return np.array([name in self.config.rare for name in self.classes])
         return under_represented(list(self.provenance["class_counts"].values()))
 
     @cached_property

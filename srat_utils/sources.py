@@ -1,6 +1,6 @@
 """Where images come from: scikit-learn's digits, CIFAR-10 and SVHN through torchvision, your own as `.npz` or class folders.
 
-Every set is two uint8 arrays in memory, and every problem a reader can meet is a DataError of one line.
+Every set is uint8 arrays in memory, and every problem a reader can meet is a DataError of one line.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from sklearn.datasets import load_digits
 
+from .arrays import read_npz
 from .images import DataError, ImageDataset, Split, nearest
-from .imbalance import make_imbalanced
+from .imbalance import hold_out
+from .pictures import read_folder, read_pictures, resize, resized_to, sorted_out, stamp, unreadable
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "test")
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Hosted(NamedTuple):
@@ -53,6 +51,8 @@ HOSTED = {
         "182 + 64 MB; its host can be slow",
     ),
 }
+# What Windows takes for a device, whatever follows the dot.
+RESERVED = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
 KNOWN = ("digits", *HOSTED)
 TEST_SEED = 0  # the same for every run, so that all seeds share a test set
 DIGITS_TEST_PER_CLASS = 70
@@ -67,9 +67,8 @@ def digits() -> Split:
     stored = load_digits()
     images = np.round(stored.images * (255 / 16)).astype(np.uint8)[..., None]
     everything = ImageDataset(images, stored.target, tuple("0123456789"), "digits test")
-    test = make_imbalanced(everything, "balanced", TEST_SEED, DIGITS_TEST_PER_CLASS)
-    rest = np.setdiff1d(everything.indices, test.indices)
-    return Split(replace(everything.subset(rest), name="digits train"), test)
+    train, test = hold_out(everything, [DIGITS_TEST_PER_CLASS] * 10, TEST_SEED)
+    return Split(replace(train, name="digits train"), test)
 
 
 def data_folders() -> tuple[Path, ...]:
@@ -84,7 +83,7 @@ def hosted(name: str, folders: tuple[Path, ...]) -> Split:
     """An `.npz` first, then torchvision's own files, and only then a download."""
     for folder in folders:
         if (folder / f"{name}.npz").is_file():
-            return read_npz(folder / f"{name}.npz", name, HOSTED[name].classes)
+            return read_npz(folder / f"{name}.npz", name, HOSTED[name].classes).checked()
     for folder in folders:
         try:
             return from_torchvision(name, folder, download=False)
@@ -117,49 +116,44 @@ def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
     else:
         parts = [datasets.SVHN(folder, split=split, download=download) for split in ("train", "test")]
         arrays = [(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts]
-    return Split(*(ImageDataset(*pair, classes, f"{name} {split}") for pair, split in zip(arrays, SPLITS, strict=True)))
+    train, test = (
+        ImageDataset(*pair, classes, f"{name} {split}") for pair, split in zip(arrays, ("train", "test"), strict=True)
+    )
+    return Split(train, test)
 
 
 # --- your own images
 
 
-def own_path(dataset: str) -> Path:
-    path = Path(dataset).expanduser().resolve()
+def own_path(dataset: str | Path) -> Path:
+    path = Path(os.path.expanduser(dataset)).resolve()
     if path.is_dir():
-        for split in SPLITS:
+        for split in ("train", "test"):
             if not (path / split).is_dir():
                 raise DataError(
                     f"{path} has no folder {split}/; put the pictures into train/<class>/ and test/<class>/"
                 )
         return path
     if path.is_file():
-        if path.suffix != ".npz":
+        if path.suffix.lower() != ".npz":
             raise DataError(
                 f"{path} is neither an .npz nor a folder train/<class>/*, test/<class>/*; save your images as one of them"
             )
         return path
-    if re.fullmatch(r"[\w-]*", dataset):
-        raise DataError(f"unknown dataset {dataset!r}; {nearest(dataset, KNOWN)} (or the path of an .npz or a folder)")
+    if re.fullmatch(r"[\w-]*", str(dataset)):
+        raise DataError(
+            f"unknown dataset {str(dataset)!r}; {nearest(dataset, KNOWN)} (or the path of an .npz or a folder)"
+        )
     raise DataError(f"{dataset} does not exist; check the path, or choose from {', '.join(KNOWN)}")
 
 
-def picture_files(path: Path) -> list[Path]:
-    """train/<class>/* and test/<class>/*, pictures only: what an operating system drops beside them does not count."""
-    files = [file for split in SPLITS for file in path.glob(f"{split}/*/*") if file.suffix.lower() in PICTURES]
-    visible = [file for file in files if not any(part.startswith(".") for part in file.parts[-2:])]
-    return sorted(visible, key=lambda file: file.relative_to(path).as_posix())
+def source_hash(dataset: str | Path) -> str:
+    """What a run's identity says of its images: the name of a known set, a content hash (12 hex digits) of your own.
 
-
-def stamp(path: Path) -> tuple:
-    """Changes when a file of the set does: what makes a cached reading stale."""
-    files = [path] if path.is_file() else picture_files(path)
-    return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-
-
-def source_hash(dataset: str) -> str:
-    """What a run's identity says of its images: the name of a known set, a content hash (12 hex digits) of your own."""
-    if dataset in KNOWN:
-        return dataset
+    The content of a folder is its pictures and their paths inside it; what the folder or the `.npz` is called is none.
+    """
+    if str(dataset) in KNOWN:
+        return str(dataset)
     path = own_path(dataset)
     return content_hash(path, stamp(path))
 
@@ -167,139 +161,84 @@ def source_hash(dataset: str) -> str:
 @lru_cache(maxsize=16)
 def content_hash(path: Path, stamped: tuple) -> str:
     digest = hashlib.sha256()
-    for file, size, _ in stamped:
-        digest.update(f"{file.relative_to(path).as_posix()} {size}\n".encode())
-        with file.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+    for file in [path] if path.is_file() else sorted_out(path, stamped)[0]:
+        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n".encode())
+        try:
+            with file.open("rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    digest.update(block)
+        except OSError as error:
+            unreadable(error)
     return digest.hexdigest()[:12]
 
 
-def slug(dataset: str) -> str:
-    """A path's last part as a piece of a file name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(dataset).stem).strip("-") or "images"
+def slug(dataset: str | Path) -> str:
+    """A path's last part as a piece of a file name, on Windows too."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.expanduser(dataset)).stem)[:60].strip("-")
+    return f"images-{name}".strip("-") if name.lower() in ("", *RESERVED) else name
 
 
 @lru_cache(maxsize=2)
-def own_images(path: Path, stamped: tuple) -> Split:
-    return read_npz(path, path.name) if path.is_file() else read_folder(path)
-
-
-def read_npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> Split:
-    """train_images, train_labels, test_images, test_labels; optionally classes, and train_exact / test_exact to leave images out."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except Exception as error:  # zip, zlib and numpy each have types of their own for a damaged file
-        raise DataError(
-            f"{path} is damaged or not an .npz ({' '.join(str(error).split())}); save it again with numpy.savez"
-        ) from error
-    missing = [key for key in ARRAYS if key not in arrays]
-    if missing:
-        raise DataError(f"{path} has no {', '.join(missing)}; an .npz of images holds {', '.join(ARRAYS)}")
-    if "classes" in arrays:
-        classes = tuple(str(name) for name in arrays["classes"])
-    elif classes is None:
-        labels = arrays["train_labels"]
-        classes = (
-            tuple(str(label) for label in range(int(labels.max()) + 1))
-            if labels.size and labels.dtype.kind in "iu"
-            else ()
+def own_images(path: Path, stamped: tuple, size: tuple[int, int] | None) -> Split:
+    split = read_folder(path, stamped, size) if path.is_dir() else resized(read_npz(path, path.name), size)
+    split.checked()
+    trained = {pixels(picture) for picture in split.train.images}
+    repeated = [
+        f"{count:,} of {len(part):,} {name} pictures"
+        for name, part in zip(split._fields[1:], split[1:], strict=True)
+        if part is not None and (count := sum(pixels(picture) in trained for picture in part.images))
+    ]
+    if repeated:
+        print(
+            f"{path.name}: {' and '.join(repeated)} are in the training set too, pixel for pixel; "
+            "accuracy on them says nothing of new pictures",
+            flush=True,
         )
-    return check_split(*(npz_part(arrays, split, classes, f"{name} {split}") for split in SPLITS))
+    return split
 
 
-def npz_part(arrays: dict[str, np.ndarray], split: str, classes: tuple[str, ...], name: str) -> ImageDataset:
-    images = arrays[f"{split}_images"]
-    dataset = ImageDataset(images[..., None] if images.ndim == 3 else images, arrays[f"{split}_labels"], classes, name)
-    exact = arrays.get(f"{split}_exact")
-    if exact is None:
-        return dataset
-    if exact.dtype != bool or exact.shape != (len(dataset),):
-        raise DataError(f"{name}: {split}_exact is {exact.dtype} {exact.shape}; it needs one bool an image")
-    return dataset.subset(np.flatnonzero(exact))
+def pixels(picture: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(picture), digest_size=16).digest()
 
 
-def read_folder(path: Path) -> Split:
-    """Classes are train/'s folders in alphabetical order.  Pictures keep one channel if all of them are grey."""
-    classes = tuple(
-        sorted(folder.name for folder in (path / "train").iterdir() if folder.is_dir() and folder.name[0] != ".")
+@lru_cache(maxsize=2)
+def resized(split: Split, size: tuple[int, int] | None) -> Split:
+    if size is None:
+        return split
+    return split.map(
+        lambda part: replace(
+            part,
+            images=np.stack([resize(picture, size) for picture in part.images]),
+            name=f"{part.name} ({resized_to(size)})",
+        )
     )
-    files = picture_files(path)
-    for file in files:
-        if file.parent.name not in classes:
-            hint = nearest(file.parent.name, classes)
-            raise DataError(f"{file.parent}: class {file.parent.name!r} is not in {path / 'train'}; {hint}")
-    pictures = [read_picture(file) for file in files]
-    for file, picture in zip(files, pictures, strict=True):
-        if picture.shape[:2] != pictures[0].shape[:2]:
-            (height, width), (h, w) = picture.shape[:2], pictures[0].shape[:2]
-            raise DataError(
-                f"{file} has {width}×{height} pixels, {files[0]} has {w}×{h}; resize all pictures to one size"
-            )
-    channels = max((picture.shape[2] for picture in pictures), default=1)
-    parts = []
-    for split in SPLITS:
-        own = [i for i, file in enumerate(files) if file.parts[-3] == split]
-        if not own:
-            raise DataError(f"{path / split} has no pictures; put some into {split}/<class>/ ({', '.join(PICTURES)})")
-        images = np.stack([np.broadcast_to(pictures[i], (*pictures[i].shape[:2], channels)) for i in own])
-        labels = np.array([classes.index(files[i].parent.name) for i in own])
-        parts.append(ImageDataset(images, labels, classes, f"{path.name} {split}"))
-    return check_split(*parts)
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """uint8 [H,W,1] of a grey picture, [H,W,3] of any other."""
-    try:
-        with Image.open(path) as picture:
-            if picture.mode[0] in "IF":
-                raise ValueError("more than 8 bits a channel")
-            array = np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
-    except Exception as error:  # each of Pillow's readers has types of its own for a damaged file
-        raise DataError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); save it again as an 8-bit PNG, or remove it"
-        ) from error
-    return array if array.ndim == 3 else array[..., None]
-
-
-def check_split(train: ImageDataset, test: ImageDataset) -> Split:
-    if len(train.classes) < 2:
-        raise DataError(f"{train.name}: only class {train.classes[0]!r} is there; at least two are needed")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise DataError(
-            f"{test.name}: images are {test.images.shape[1:]}, in training {train.images.shape[1:]}; make them one size"
-        )
-    for dataset in (train, test):
-        if 0 in dataset.counts:
-            raise DataError(
-                f"{dataset.name}: class {dataset.classes[dataset.counts.index(0)]!r} has no image; every class needs one or more"
-            )
-    return Split(train, test)
-
-
-def load_source(dataset: str) -> Split:
-    if dataset == "digits":
-        return digits()
-    if dataset in HOSTED:
-        return hosted(dataset, data_folders())
+def load_source(dataset: str | Path, size: tuple[int, int] | None = None) -> Split:
+    """All that a set has, its pictures at `size` (height, width) if one is given.  Read from disk once a process."""
+    if str(dataset) == "digits":
+        return resized(digits(), size)
+    if str(dataset) in HOSTED:
+        return resized(hosted(str(dataset), data_folders()), size)
     path = own_path(dataset)
-    return own_images(path, stamp(path))
+    return own_images(path, stamp(path), size)
 
 
-def check(dataset: str) -> None:
+def check(dataset: str | Path) -> None:
     """DataError for a data set that is neither known nor the path of own images that are there."""
-    if dataset not in KNOWN:
+    if str(dataset) not in KNOWN:
         own_path(dataset)
 
 
 def as_images(images: np.ndarray | Sequence[str | Path], size: tuple[int, int], channels: int) -> np.ndarray:
-    """uint8 [N,H,W,C] of arrays [N,H,W] or [N,H,W,C], or of paths of pictures; DataError where they are not of this form."""
+    """uint8 [N,H,W,C] of arrays [N,H,W] or [N,H,W,C], or of paths of pictures, which are resized to (height, width).
+
+    DataError where an array has another size, type or number of channels.
+    """
     if not isinstance(images, np.ndarray):
-        pictures = [read_picture(Path(path).expanduser()) for path in images]
-        if len({picture.shape for picture in pictures}) > 1 and channels > 1:
-            pictures = [np.broadcast_to(p, (*p.shape[:2], channels)) for p in pictures]
-        images = np.stack(pictures)
+        images, _ = read_pictures([Path(path).expanduser() for path in images], size)
+        if images.shape[3] < channels:
+            images = np.repeat(images, channels, axis=3)
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.shape[1:] != (*size, channels):
         raise DataError(

@@ -33,12 +33,15 @@ def learning_rate(config: Config, epoch: int) -> float:
     return config.learning_rate * config.lr_decay**passed
 
 
-def class_weights(config: Config, counts: list[int], epoch: int) -> np.ndarray:
-    """w per class [C] in an epoch counted from 0: ones, and from T_d on the class-balanced weights or the plain ratio."""
+def class_weights(config: Config, counts: list[int], epoch: int, under: np.ndarray | None = None) -> np.ndarray:
+    """w per class [C] in an epoch counted from 0: ones, and from T_d on the class-balanced weights or the plain ratio.
+
+    under: bool [C], which classes are rare; None: by the counts.
+    """
     weighting = config.recipe.weighting
     if weighting is None or epoch < weighting.start(config.epochs):
         return np.ones(len(counts))
-    return weighting.of(counts)
+    return weighting.of(counts, under)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -155,7 +158,7 @@ def fit(
     with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
             started = time.perf_counter()
-            rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch)
+            rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch, dataset.under)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             class_weight = torch.tensor(w, dtype=torch.float32, device=device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .imbalance import under_represented
+from .images import under_represented
 from .records import Record, above, checked, fraction, one_of
 
 Counts = Sequence[int] | np.ndarray
@@ -59,10 +59,10 @@ class Always(Record):
         """The first epoch, counted from 0, that uses the weights: Algorithm 1's T_d."""
         return 0
 
-    def of(self, counts: Counts) -> np.ndarray:
-        """w of each class, float64 [C]."""
+    def of(self, counts: Counts, under: np.ndarray | None = None) -> np.ndarray:
+        """w of each class, float64 [C].  under: bool [C], which classes are rare; None: by the counts."""
         if self.weight_ratio is not None:
-            return plain_ratio(under_represented(counts), self.weight_ratio)
+            return plain_ratio(under_represented(counts) if under is None else under, self.weight_ratio)
         return class_balanced(counts, self.beta)
 
     def changed(self) -> dict[str, object]:

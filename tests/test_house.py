@@ -7,42 +7,9 @@ import srat_utils
 
 PACKAGE = Path(srat_utils.__file__).parent
 # From the ground floor up: a room imports from rooms before it.
-SCIENCE = [
-    "images",
-    "imbalance",
-    "sources",
-    "data",
-    "records",
-    "weights",
-    "losses",
-    "models",
-    "attacks",
-    "batches",
-    "terms",
-    "inner",
-    "updates",
-    "methods",
-    "config",
-    "training",
-    "evaluation",
-    "features",
-    "provenance",
-    "runs",
-    "sweeps",
-]
-COURSE = [
-    "svg",
-    "plots",
-    "paper",
-    "tables",
-    "verdicts",
-    "theory",
-    "panels",
-    "widgets",
-    "exercises",
-    "results",
-    "studies",
-]
+SCIENCE = """images imbalance arrays pictures sources data records weights losses models attacks batches terms inner updates
+    methods config training evaluation features provenance runs sweeps""".split()  # noqa: SIM905
+COURSE = "svg plots paper tables verdicts theory panels widgets exercises results studies".split()  # noqa: SIM905
 
 
 def imports(path: Path, inside: tuple[str, ...]) -> set[str]:

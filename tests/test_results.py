@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import srat_utils
-from srat_utils import METHODS, Config, sweep
+from srat_utils import METHODS, PAPER, Config, sweep
+from srat_utils.attacks import PGD
 from srat_utils.course import paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
+from srat_utils.evaluation import Protocol
 from srat_utils.runs import load_data
 from srat_utils.sweeps import tidy
 from srat_utils.training import State, fit
@@ -63,8 +65,29 @@ def test_exporting_twice_or_in_parts_gives_the_same_files(runs, tmp_path):
     results.export(runs, tmp_path / "once")
     for part in (runs[2:], runs[:3], runs):
         results.export(part, tmp_path / "parts")
-    for name in ("runs.csv", "metrics.csv"):
+    for name in ("runs.csv", "outcomes/step-5-paper.npz"):
         assert (tmp_path / "once/digits" / name).read_bytes() == (tmp_path / "parts/digits" / name).read_bytes()
+
+
+def test_outcomes_of_each_image_are_kept_under_every_protocol(runs, tmp_path):
+    two = Protocol("two", lambda config: [config.evaluation_attack, PGD(config.eps, config.step / 2, 3)], union=True)
+    results.export(runs, tmp_path, protocols=(PAPER, two))
+    for kept, run in zip(results.measured(CONFIGS, folder=tmp_path), runs, strict=True):
+        for protocol in (PAPER, two):
+            pd.testing.assert_frame_equal(kept.evaluate(protocol), run.evaluate(protocol))
+            for name, said in run.outcomes(protocol).predictions.items():
+                assert np.array_equal(kept.outcomes(protocol).predictions[name], said), name
+        pd.testing.assert_frame_equal(kept.confusion("robust", two), run.confusion("robust", two))
+
+
+def test_runs_that_replace_others_take_their_place_in_every_file(runs, tmp_path):
+    results.export(runs, tmp_path)
+    path = tmp_path / "digits/metrics.csv"  # as of an earlier time: accuracies without outcomes
+    old = runs[0].metrics.assign(fingerprint=runs[0].config.fingerprint, protocol="paper", accuracy=1.0)
+    pd.concat([old, old.assign(fingerprint="0" * 10)]).to_csv(path, index=False)
+    results.export(runs[:1], tmp_path)
+    assert pd.read_csv(path, dtype=str)["fingerprint"].unique().tolist() == ["0" * 10]
+    assert len(results.read("digits", tmp_path)) == len(CONFIGS)
 
 
 def test_a_row_keeps_all_settings_so_that_no_changed_preset_can_decode_it_to_another_config(

@@ -11,8 +11,8 @@ from scipy.stats import norm
 
 from .. import weights
 from ..evaluation import of_kind
-from ..images import ImageDataset
-from ..imbalance import class_counts, under_represented
+from ..images import ImageDataset, under_represented
+from ..imbalance import class_counts
 from . import theory
 from .plots import COLOURS, PANELS, UNDER, WELL, class_colours
 from .svg import Chart, Panels

@@ -1,4 +1,8 @@
-"""Measured runs as small tidy files under version control: what tables and sliders show without training anything."""
+"""Measured runs as small files under version control: what tables and sliders show without training anything.
+
+results/<dataset>/runs.csv: a row a run, its settings and provenance.  outcomes/<imbalance>-<protocol>.npz: what each network
+said of each test image.  metrics.csv: accuracies per class of the runs whose outcomes were not kept.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,11 @@ from sklearn.decomposition import PCA
 
 from .. import features
 from ..config import Config
-from ..evaluation import PAPER, Protocol
+from ..evaluation import PAPER, Outcomes, Protocol
 from ..imbalance import make_imbalanced
 from ..provenance import PROJECT, VERSIONS
 from ..runs import Run, write
+from ..sources import slug
 from ..sweeps import sweep
 
 FOLDER = PROJECT / "results"
@@ -33,7 +38,7 @@ def export(
     protocols: Sequence[Protocol] = (PAPER,),
     histories: bool = False,
 ) -> None:
-    """Add finished runs to `folder`/<dataset>/runs.csv (settings and provenance) and metrics.csv (accuracy per class).
+    """Add finished runs to `folder`/<dataset>: settings and provenance, and their outcomes under the protocols.
 
     Runs that are there already are replaced; rows have a fixed order, so that equal results give equal files.
     histories: write history.csv, too (losses, a row an epoch): of runs that take hours to make again.
@@ -43,26 +48,57 @@ def export(
         home = Path(folder or FOLDER) / dataset
         home.mkdir(parents=True, exist_ok=True)
         chosen = [run for run in runs if run.config.dataset == dataset]
-        measured = [
-            run.evaluate(protocol).assign(fingerprint=run.config.fingerprint, protocol=protocol.name)
-            for run in chosen
-            for protocol in protocols
-        ]
-        files = {"runs.csv": (pd.DataFrame(map(row, chosen), dtype=str), ORDER)}
-        files["metrics.csv"] = (pd.concat(measured), ["fingerprint", "protocol"])
+        new = {"runs.csv": pd.DataFrame(map(row, chosen), dtype=str)}
         if histories:
-            history = pd.concat([run.history.assign(fingerprint=run.config.fingerprint) for run in chosen])
-            files["history.csv"] = (history, ["fingerprint"])
-        for name, (new, order) in files.items():
-            keys = [key for key in ("fingerprint", "protocol") if key in new]
+            new["history.csv"] = pd.concat([run.history.assign(fingerprint=run.config.fingerprint) for run in chosen])
+        replaced = {run.config.fingerprint for run in chosen}
+        for name in ("runs.csv", "history.csv", "metrics.csv"):
+            rows = new.get(name, pd.DataFrame())
             if (home / name).exists():
-                old = pd.read_csv(home / name, dtype=str if name == "runs.csv" else TEXT, keep_default_na=False)
-                there = old.set_index(keys).index.isin(new.set_index(keys).index)
-                new = pd.concat([old[~there], new])
-            columns = sorted(new, key=lambda column: (column not in keys, column in FACTS))
-            new = new[columns].sort_values(order, kind="stable")
-            write(home / name, lambda path, new=new: new.to_csv(path, index=False, float_format="%.6g"))
+                old = pd.read_csv(home / name, dtype=str, keep_default_na=False)
+                rows = pd.concat([old[~old["fingerprint"].isin(replaced)], rows])
+            if len(rows):
+                order = [key for key in ORDER if key in rows]
+                columns = sorted(rows, key=lambda column: (column != "fingerprint", column in FACTS))
+                rows = rows[columns].sort_values(order, kind="stable")
+                write(home / name, lambda path, rows=rows: rows.to_csv(path, index=False, float_format="%.6g"))
+        (home / "outcomes").mkdir(exist_ok=True)
+        for protocol in protocols:
+            for task in sorted({task_of(run.config) for run in chosen}):
+                own = {run.config.fingerprint: run.outcomes(protocol) for run in chosen if task_of(run.config) == task}
+                path = home / "outcomes" / f"{task}-{protocol.name}.npz"
+                whole = dict(sorted((packed(path) | own).items()))
+                write(path, lambda path, whole=whole: pack(path, whole))
     read.cache_clear()
+
+
+def task_of(config: Config) -> str:
+    """What runs share a file of outcomes: "step-25", or "step-25-cat-horse"."""
+    return "-".join([config.imbalance, *map(slug, config.classes or ())])
+
+
+def pack(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
+    """Fingerprint → outcomes under one protocol, as one file: predictions int16 [R,A,N] of R runs under A attacks."""
+    tests = {each.test: each.labels for each in outcomes.values()}
+    names = {tuple(each.predictions) for each in outcomes.values()}
+    if len(names) > 1 or len(tests) > 1:
+        raise ValueError(
+            f"{path.name}: all runs must have one test set and one list of attacks; there are {sorted(names)}"
+        )
+    ((test, labels),) = tests.items()
+    said = np.stack([list(each.predictions.values()) for each in outcomes.values()])
+    with path.open("wb") as file:  # given a path, NumPy adds an ending of its own
+        np.savez_compressed(file, keys=list(outcomes), names=names.pop(), test=test, labels=labels, said=said)
+
+
+def packed(path: Path) -> dict[str, Outcomes]:
+    """What `pack` wrote; empty where there is no file."""
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        names, test, labels = stored["names"].tolist(), str(stored["test"]), stored["labels"]
+        pairs = zip(stored["keys"].tolist(), stored["said"], strict=True)
+        return {key: Outcomes(test, labels, dict(zip(names, said, strict=True))) for key, said in pairs}
 
 
 def export_features(run: Run, folder: Path | None = None, *, per_class: int = 100, components: int = 50) -> None:
@@ -91,8 +127,7 @@ def row(run: Run) -> dict[str, str]:
     """A run's settings, all of them, and its provenance, as text: what is not text itself stands as JSON."""
     settings = {name: value for name, value in run.config.to_dict().items() if name not in NOT_STORED}
     facts = {name: value for name, value in run.provenance.items() if name not in ("versions", "class_counts")}
-    counts = " ".join(str(count) for count in run.provenance["class_counts"].values())
-    own = settings | {"class_counts": counts} | facts | run.provenance["versions"]
+    own = settings | facts | {"class_counts": run.provenance["class_counts"]} | run.provenance["versions"]
     return {name: as_text(value) for name, value in own.items()}
 
 
@@ -123,12 +158,10 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, Run]:
     home = Path(folder) / dataset
     if not (home / "runs.csv").exists():
         return {}
-    metrics = pd.read_csv(
-        home / "metrics.csv", dtype=TEXT | {"accuracy": float}, keep_default_na=False, na_values={"accuracy": ""}
-    )
-    frames: dict[str, dict[str, pd.DataFrame]] = {}
-    for (key, protocol), rows in metrics.groupby(["fingerprint", "protocol"], sort=False):
-        frames.setdefault(key, {})[protocol] = rows.drop(columns=["fingerprint", "protocol"]).reset_index(drop=True)
+    frames, said = kept_frames(home / "metrics.csv"), {}
+    for path in sorted((home / "outcomes").glob("*.npz")):
+        for key, outcomes in packed(path).items():
+            said.setdefault(key, {})[path.stem.rpartition("-")[2]] = outcomes
     runs = {}
     for row in pd.read_csv(home / "runs.csv", dtype=str, keep_default_na=False).to_dict("records"):
         config, key = config_of(row), row["fingerprint"]
@@ -136,14 +169,24 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, Run]:
             raise ValueError(
                 f"{home / 'runs.csv'}: the settings of {key} now give {config.fingerprint}; a default has changed its meaning"
             )
-        classes = frames[key][PAPER.name].drop_duplicates("class")["class"]
         facts = {name: row[name] for name in FACTS} | {
-            "class_counts": dict(zip(classes, map(int, row["class_counts"].split()), strict=True)),
+            "class_counts": json.loads(row["class_counts"]),
             "seconds": float(row["seconds"]),
             "versions": {name: row[name] for name in VERSIONS},
         }
-        runs[key] = Run(config, None, facts, frames[key])
+        runs[key] = Run(config, None, facts, frames.get(key, {}), said.get(key, {}))
     return runs
+
+
+def kept_frames(path: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """Fingerprint → protocol → metrics, of the runs whose outcomes were not kept."""
+    if not path.exists():
+        return {}
+    metrics = pd.read_csv(path, dtype=TEXT | {"accuracy": float}, keep_default_na=False, na_values={"accuracy": ""})
+    frames: dict[str, dict[str, pd.DataFrame]] = {}
+    for (key, protocol), rows in metrics.groupby(["fingerprint", "protocol"], sort=False):
+        frames.setdefault(key, {})[protocol] = rows.drop(columns=["fingerprint", "protocol"]).reset_index(drop=True)
+    return frames
 
 
 def measured(configs: Iterable[Config], *, folder: Path | None = None, **options) -> list[Run]:

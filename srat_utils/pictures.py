@@ -1,0 +1,200 @@
+"""Class folders of pictures: which files count, how one is read, and what is said of those that are left out."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .images import DataError, ImageDataset, Split, nearest
+
+FOLDERS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
+NAMED = 5  # files that the line about what was left out names
+WHITE_OR_BLACK_IS_0 = 262  # TIFF's photometric interpretation, which Pillow follows for 8 bits only
+SEVERAL = ("MPO", "PSD")  # formats whose further frames are previews and layers of the one picture
+
+
+def visible(path: Path) -> list[Path]:
+    """The files below train/, test/ and val/, links followed; a name that begins with a dot is the system's own."""
+    files = []
+    for split in filter(lambda split: (path / split).is_dir(), FOLDERS):
+        for place, inner, names in os.walk(path / split, followlinks=True, onerror=unreadable):
+            here = Path(place)
+            inner[:] = [name for name in inner if name[0] != "." and not leads_back(here / name)]
+            files += [here / name for name in names if name[0] != "."]
+    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+
+
+def leads_back(folder: Path) -> bool:
+    """Whether this is a link to a folder that holds it."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def unreadable(error: OSError):
+    raise DataError(f"{error.filename} cannot be read ({error.strerror}); give yourself the right to, or remove it")
+
+
+def stamp(path: Path) -> tuple:
+    """(file, bytes, time of change) of a set's files: what makes a cached reading stale."""
+    try:
+        return tuple(
+            (file, file.stat().st_size, file.stat().st_mtime_ns)
+            for file in ([path] if path.is_file() else visible(path))
+        )
+    except OSError as error:
+        unreadable(error)
+
+
+@lru_cache(maxsize=16)
+def sorted_out(path: Path, stamped: tuple) -> tuple[list[Path], list[str]]:
+    """The pictures in class folders, however deep below them, and what is left out, each with its reason.
+
+    A picture is what Pillow opens, whatever its name; a file that only bears a picture's ending is damaged, not left out.
+    """
+    Image.init()
+    pictures, left_out = [], []
+    for file, *_ in stamped:
+        inside = file.relative_to(path)
+        if len(inside.parts) < 3:
+            left_out.append(f"{inside.as_posix()} (in no class folder)")
+        elif Image.EXTENSION.get(file.suffix.lower()) in Image.OPEN or opens(file):
+            pictures.append(file)
+        else:
+            left_out.append(f"{inside.as_posix()} (no picture)")
+    outside = [entry for entry in sorted(path.iterdir()) if entry.name[0] != "." and entry.name not in FOLDERS]
+    left_out += [f"{entry.name}{'/' * entry.is_dir()} (outside train/ and test/)" for entry in outside]
+    return pictures, left_out
+
+
+def opens(file: Path) -> bool:
+    try:
+        with Image.open(file):
+            return True
+    except Exception:  # each of Pillow's readers has types of its own for what it does not know
+        return False
+
+
+def read_folder(path: Path, stamped: tuple, size: tuple[int, int] | None = None) -> Split:
+    """Classes are train/'s folders in alphabetical order; a val/ or validation/ becomes the validation images.
+
+    Pictures keep one channel if all of them are grey.  They have one size, or `size` (height, width) makes it.  One line
+    tells how many were read and what was left out.  DataError, naming the file, for a damaged picture: a set that shrinks in
+    silence would be another set.
+    """
+    classes = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir() and entry.name[0] != ".")
+    files, left_out = sorted_out(path, stamped)
+    places = [file.relative_to(path).parts for file in files]
+    for split, name in dict.fromkeys(place[:2] for place in places):
+        if name not in classes:
+            raise DataError(
+                f"{path / split / name}: class {name!r} is not in {path / 'train'}; {nearest(name, classes)}"
+            )
+    images, more = read_pictures(files, size)
+    left_out = [f"{file.relative_to(path).as_posix()} (frames 2…{frames})" for file, frames in more] + left_out
+    if left_out:
+        named = ", ".join(left_out[:NAMED]) + (", …" if len(left_out) > NAMED else "")
+        print(f"{path.name}: {len(files):,} pictures read, {len(left_out):,} left out: {named}", flush=True)
+    parts = {}
+    for split in dict.fromkeys(FOLDERS.values()):
+        own = [i for i, place in enumerate(places) if FOLDERS[place[0]] == split]
+        if own:  # neighbours, as the files are sorted
+            labels = np.array([classes.index(places[i][1]) for i in own])
+            name = f"{path.name} {split}" + (f" ({resized_to(size)})" if size else "")
+            parts[split] = ImageDataset(images[own[0] : own[-1] + 1], labels, classes, name)
+        elif split != "validation":
+            raise DataError(f"{path / split} has no pictures; put some that Pillow can open into {split}/<class>/")
+    return Split(**parts)
+
+
+def read_pictures(files: list[Path], size: tuple[int, int] | None) -> tuple[np.ndarray, list[tuple[Path, int]]]:
+    """uint8 [N,H,W,C], and the files of several frames with their number.  Filled in place: the pixels are held once."""
+    images, more = np.empty((0, 0, 0, 0), np.uint8), []
+    for i, file in enumerate(files):
+        picture, frames = read_picture(file)
+        picture = picture if size is None else resize(picture, size)
+        if i == 0:
+            images = np.empty((len(files), *picture.shape), np.uint8)
+        (high, wide), (h, w) = images.shape[1:3], picture.shape[:2]
+        if (h, w) != (high, wide):
+            raise DataError(
+                f"{file} has {w}×{h} pixels, {files[0]} has {wide}×{high}; "
+                f"load_dataset(…, size=({high}, {wide})) resizes all pictures"
+            )
+        if picture.shape[2] > images.shape[3]:
+            images = np.repeat(images, 3, axis=3)
+        images[i] = picture
+        more += [(file, frames)] if frames > 1 else []
+    return images, more
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, int]:
+    """uint8 [H,W,1] of a grey picture, [H,W,3] of any other, as a viewer shows it, and the number of frames in the file.
+
+    The first frame of several; turned as its EXIF orientation says; what is transparent lies on white; 16 bits a channel are
+    scaled to 8.  Colour profiles are not applied.
+    """
+    try:
+        with Image.open(path) as picture:
+            frames = 1 if picture.format in SEVERAL else getattr(picture, "n_frames", 1)
+            picture.load()
+            return np.atleast_3d(np.asarray(eight_bits(upright(picture), picture))), frames
+    except Exception as error:  # each of Pillow's readers has types of its own for a damaged file
+        raise DataError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); save it again as an 8-bit PNG, or remove it"
+        ) from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # metadata that nobody can read turn nothing; the pixels were loaded before
+        return picture
+
+
+def eight_bits(picture: Image.Image, opened: Image.Image) -> Image.Image:
+    """In mode "L" if it is grey and else "RGB", on white.  ValueError where it is not known what the pixels mean.
+
+    opened: the picture as it was opened, which still knows its format.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and opened.format in ("PNG", "PPM")):
+        if "transparency" in picture.info or getattr(opened, "tag_v2", {}).get(WHITE_OR_BLACK_IS_0) == 0:
+            raise ValueError("16 bits a channel, with a transparent value or white as 0")
+        return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
+    if picture.mode[0] in "IF":
+        raise ValueError("more than 16 bits a channel, whose range the file does not state")
+    grey = picture.mode in ("1", "L", "LA", "La")
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return picture.convert("L" if grey else "RGB")
+
+
+def resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H,W,C] at `size` (height, width): Pillow's bilinear filter, which averages over all pixels that one covers."""
+    if picture.shape[:2] == size:
+        return picture
+    channels = np.moveaxis(picture, 2, 0)
+    return np.dstack([Image.fromarray(one).resize(size[::-1], Image.Resampling.BILINEAR) for one in channels])
+
+
+def resized_to(size: tuple[int, int]) -> str:
+    return f"resized to {size[1]}×{size[0]}"
+
+
+def height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(height, width) of a pair, or of one number for both.  DataError for anything else."""
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, numbers.Integral) else size
+    try:
+        height, width = map(operator.index, pair)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise DataError(f"size is a number of pixels or (height, width), as in size=32 or size=(24, 32), not {size!r}")
+    return height, width
