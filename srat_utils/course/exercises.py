@@ -1,340 +1,276 @@
-"""Checks for the exercises: each runs the reader's function and says in words what is wrong.
+"""The exercises: a table of right answers and of the usual mistakes, with the words for each.
 
-A check prints one line and returns whether the answer is right; it never raises, so that a notebook runs through with the
-exercises still open.
+`check("pgd", my_pgd)` runs the reader's function and prints one line.  No answer can make it raise, so that a notebook
+runs through with its exercises still open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from sklearn.metrics import silhouette_samples
 from torch import nn
 
 from .. import losses, weights
-from ..attacks import PGD
+from ..attacks import PGD, pgd
+from ..images import nearest
 from ..imbalance import class_counts
 from . import theory, verdicts
 
 
-class Wrong(Exception):
-    """What is wrong with an answer, in words."""
+@dataclass(frozen=True)
+class Exercise:
+    """A right function and what tells wrong ones: on the first case with a wrong result, the first words that fit are said.
+
+    returns: what a result is.  reference: function of a case, its parameters named as in the notebook.
+    cases: the arguments, simple ones first.  mistakes: function of (right, *case) -> {words: the result of that mistake}.
+    demands: functions of (got, right, *case) -> words for a wrong result, or something false where they do not fit.
+    tolerance: absolute; None where every result is right that meets the demands.
+    """
+
+    returns: str
+    reference: Callable
+    cases: Sequence[tuple]
+    mistakes: Callable[..., Mapping[str, object]] = lambda *case: {}
+    demands: Sequence[Callable] = ()
+    tolerance: float | None = 1e-4
 
 
-def exercise(check: Callable[[Callable], None]) -> Callable[[Callable], bool]:
-    """Turn a function that raises Wrong into a check that prints its verdict."""
-
-    @wraps(check)
-    def run(answer: Callable) -> bool:
-        try:
-            check(answer)
-        except NotImplementedError:
-            print("Not answered yet: replace the `raise NotImplementedError` by your code.")
-        except Wrong as wrong:
-            print(f"Not yet: {wrong}")
-        except Exception as error:  # the reader's own code may raise anything
-            print(f"Not yet: your function raised {type(error).__name__}: {error}")
-        else:
-            print("Right.")
-            return True
+def check(name: str, answer: Callable) -> bool:
+    """Say in one line what is wrong with the answer to an exercise; return whether it is right."""
+    if name not in EXERCISES:
+        print(f"There is no exercise {name!r}; {nearest(name, EXERCISES)}")
         return False
+    try:
+        wrong = fault(EXERCISES[name], answer)
+        said = f"Not yet: {wrong}" if wrong else "Right."
+    except NotImplementedError:
+        said = "Not answered yet: replace the `raise NotImplementedError` by your code."
+    except Exception as error:  # the reader's own code may raise anything
+        said = f"Not yet: your function raised {type(error).__name__}: {error}"
+    print(" ".join(said.split()))
+    return said == "Right."
 
-    return run
+
+def fault(exercise: Exercise, answer: Callable) -> str | None:
+    """What is wrong with an answer, in words; None if nothing is."""
+    names = inspect.signature(exercise.reference).parameters
+    for case in exercise.cases:
+        given = deepcopy(case)  # an answer that writes into its arguments spoils a copy
+        result, wanted = answer(*given), exercise.reference(*deepcopy(case))
+        for name, before, after in zip(names, case, given, strict=False):
+            if not np.array_equal(plain(before), plain(after)):
+                return f"it writes into its argument {name}: work on a copy"
+        got, right = plain(result), plain(wanted)
+        kind = next((kind for kind in (str, torch.Tensor) if isinstance(wanted, kind)), object)
+        if got is None or not isinstance(result, kind) or isinstance(got, str) != isinstance(right, str):
+            return f"return {exercise.returns}, not {type(result).__name__}"
+        if np.shape(got) != np.shape(right):
+            return f"return {exercise.returns}: shape {np.shape(right)}, not {np.shape(got)}"
+        if exercise.tolerance is not None and close(got, right, exercise.tolerance):
+            continue
+        for words, mistaken in exercise.mistakes(right, *case).items():
+            if close(got, plain(mistaken), exercise.tolerance):
+                return words
+        for unmet in exercise.demands:
+            if words := unmet(got, right, *given):
+                return words
+        if exercise.tolerance is not None:
+            data = {name: value for name, value in zip(names, case, strict=False) if np.size(plain(value)) <= 12}
+            told = ", ".join(f"{name}={shown(value)}" for name, value in data.items())
+            return f"{told and f'for {told} '}it should be {shown(right)}, not {shown(got)}"
+    return None
 
 
-def need(condition: object, message: str) -> None:
-    if not condition:
-        raise Wrong(message)
+def plain(value) -> np.ndarray | np.float64 | str | None:
+    """A string, or floats from anything that holds numbers alone; None for the rest."""
+    if isinstance(value, str):
+        return value
+    try:
+        array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):  # such as lists of several lengths
+        return None
+    return array.astype(float)[()] if array.dtype.kind in "biuf" else None
 
 
-def tiny_model() -> nn.Sequential:
-    """A network with batch norm in train mode, always the same one."""
+def close(got, value, tolerance: float) -> bool:
+    return got == value if isinstance(got, str) else np.allclose(got, value, atol=tolerance, equal_nan=True)
+
+
+def shown(value) -> str:
+    if (held := plain(value)) is None or isinstance(value, str):
+        return repr(value)
+    return f"[{', '.join(f'{v:.5g}' for v in held.ravel())}]" if np.ndim(held) else f"{held:.5g}"
+
+
+def outside(got, x, eps):
+    beyond, low, high = np.abs(got - plain(x)).max() - eps, got.min(), got.max()
+    if beyond > 1e-5:
+        return f"it leaves the ε-ball by {beyond:.2g}"
+    return not 0 <= low <= high <= 1 and f"pixels reach from {low:.2f} to {high:.2f}; they must stay in [0, 1]"
+
+
+def attacked() -> tuple[nn.Module, torch.Tensor, torch.Tensor, PGD]:
+    """A network with batch norm in train mode, images, labels and an attack: always the same ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
-        return nn.Sequential(*layers)
+        layers = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+        images, labels = torch.rand(32, 1, 4, 4).round(decimals=1), torch.randint(3, (32,))
+    return nn.Sequential(*layers), images, labels, PGD(eps=0.1, step=0.03, steps=10)
 
 
-@exercise
-def check_projection(answer: Callable) -> None:
-    """answer(x_adv, x, eps) -> the nearest point to x_adv in the ε-ball around x and in [0, 1]."""
-    x = torch.tensor([0.0, 0.05, 0.5, 0.5, 0.5, 0.95, 1.0])
-    x_adv = torch.tensor([-0.4, 0.4, 0.55, 0.9, 0.1, 1.4, 0.99])
-    got = answer(x_adv.clone(), x.clone(), 0.1)
-    need(isinstance(got, torch.Tensor) and got.shape == x.shape, "return a tensor of the same shape")
-    outside = (got - x).abs().max().item() - 0.1
-    need(outside < 1e-6, f"it leaves the ε-ball by {outside:.2g}")
-    low, high = got.min().item(), got.max().item()
-    need(low >= 0 and high <= 1, f"pixels reach from {low:.2f} to {high:.2f}; they must stay in [0, 1]")
-    moved = [i for i in (2, 6) if abs(got[i] - x_adv[i]) > 1e-6]
-    need(not moved, "it moves a point that is in both already; leave such points alone")
-    expected = x_adv.clamp(x - 0.1, x + 0.1).clamp(0, 1)
-    need(torch.allclose(got, expected), "it is in the ball, but not the nearest point there")
+@torch.no_grad()
+def descends(got, right, model, images, labels, attack):
+    after, before = (F.cross_entropy(model.eval()(x), labels) for x in (torch.tensor(got).to(images), images))
+    return not after > before and f"the loss went down by {before - after:.2g}: step along the gradient, not against it"
 
 
-@exercise
-def check_pgd(answer: Callable) -> None:
-    """answer(model, images, labels, attack) -> adversarial images: PGD from a random or zero start."""
-    model, attack = tiny_model(), PGD(eps=0.1, step=0.03, steps=10)
-    generator = torch.Generator().manual_seed(1)
-    images = torch.rand(32, 1, 4, 4, generator=generator).round(decimals=1)
-    labels = torch.randint(3, (32,), generator=generator)
-    statistics = model[1].running_mean.clone()
-    adversarial = answer(model, images, labels, attack)
-    need(isinstance(adversarial, torch.Tensor), f"return a tensor of images, not {type(adversarial).__name__}")
-    need(adversarial.shape == images.shape, f"the shape is {list(adversarial.shape)}, not {list(images.shape)}")
-    outside = (adversarial - images).abs().max().item() - attack.eps
-    need(outside < 1e-5, f"it leaves the ε-ball by {outside:.2g}")
-    low, high = adversarial.min().item(), adversarial.max().item()
-    need(low >= 0 and high <= 1, f"pixels reach from {low:.2f} to {high:.2f}; they must stay in [0, 1]")
-    unchanged = torch.equal(model[1].running_mean, statistics)
-    need(unchanged, "the batch-norm statistics changed: the model was attacked in train mode")
-    need(model.training, "the model was in train mode before the attack and is not afterwards")
-    held = any(parameter.grad is not None for parameter in model.parameters())
-    need(not held, "the attack left gradients in the parameters; use torch.autograd.grad with respect to the images")
-    model.eval()
-    with torch.no_grad():
-        gain = (F.cross_entropy(model(adversarial), labels) - F.cross_entropy(model(images), labels)).item()
-    need(gain > 0, f"the loss went down by {-gain:.2g}: step along the gradient, not against it")
+def variance_ratio(features, labels, between=np.var, within=np.var, count=lambda group: 1):
+    groups = [features[labels == c] for c in np.unique(labels)]
+    inside = np.average([within(group, axis=0).sum() for group in groups], weights=[count(group) for group in groups])
+    return between([group.mean(0) for group in groups], axis=0).sum() / inside
 
 
-@exercise
-def check_exp_counts(answer: Callable) -> None:
-    """answer(n_max, K, C) -> counts of Exp-K."""
-    for largest, ratio, classes in ((5000, 100, 10), (104, 25, 10), (50, 1, 3)):
-        expected = class_counts(f"exp-{ratio}", [largest] * classes)
-        got = [int(count) for count in answer(largest, ratio, classes)]
-        need(len(got) == classes, f"{len(got)} counts for {classes} classes")
-        need(got[0] == largest, f"the first class must keep all {largest} images, not {got[0]}")
-        need(got[-1] == expected[-1], f"the last class must have n_max/K = {expected[-1]} images, not {got[-1]}")
-        need(got == expected, f"with n_max={largest}, K={ratio} it should be {expected}, not {got}")
+def clouds(sizes: list[int], centres: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return np.random.default_rng(0).normal(size=(len(labels), len(centres[0]))) + np.array(centres)[labels], labels
 
 
-@exercise
-def check_class_accuracy(answer: Callable) -> None:
-    """answer(predictions, labels, C) -> percent per class, over the class's own count."""
-    labels = np.array([0] * 8 + [1] * 2)
-    predictions = np.array([0] * 6 + [1, 1] + [1, 0])
-    got = np.asarray(answer(predictions, labels, 2), dtype=float)
-    need(got.shape == (2,), f"one number a class is needed, not an array of shape {got.shape}")
-    need(not np.allclose(got, [0.75, 0.5]), "accuracies are in percent: multiply by 100")
-    need(not np.allclose(got, [60, 10]), "divide by the class's own number of images, not by all images")
-    need(not np.allclose(got, [120, 20]), "divide by the class's own number of images, not by N/C")
-    need(np.allclose(got, [75, 50]), f"it should be [75, 50], not {got.tolist()}")
+Z, Y = F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0))), torch.tensor([0, 0, 1, 1, 1, 2])
 
-
-@exercise
-def check_weighted_mean(answer: Callable) -> None:
-    """answer(losses, weights) -> Σ w l / Σ w."""
-    values, w = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 1.0, 10.0])
-    got, expected = float(answer(values, w)), float(weights.reduce(values, w))
-    need(abs(got - 43 / 3) > 1e-4, "this is Σ w l / N: divide by the sum of the weights")
-    need(abs(got - 7 / 3) > 1e-4, "the weights have no effect yet")
-    need(abs(got - 43) > 1e-4, "this is the sum Σ w l: divide by the sum of the weights")
-    need(
-        abs(got - expected) < 1e-4,
-        f"for losses [1, 2, 4] and weights [1, 1, 10] it should be {expected:.3f}, not {got:.3f}",
-    )
-
-
-@exercise
-def check_break_even(answer: Callable) -> None:
-    """answer(ratios, well, under) -> the run ratio at which the two accuracies differ least."""
-    ratios, well, under = [1, 10, 50, 200], [99.0, 95.0, 80.0, 40.0], [0.0, 30.0, 70.0, 90.0]
-    got = answer(ratios, well, under)
-    need(got in ratios, f"{got} was not run; choose one of {ratios}")
-    need(got != 200, "that is where under-represented accuracy is best, not where the two meet")
-    need(
-        got == 50,
-        f"at {got} they are {abs(well[ratios.index(got)] - under[ratios.index(got)]):.0f} points apart; at 50 only 10",
-    )
-
-
-@exercise
-def check_variance_ratio(answer: Callable) -> None:
-    """answer(features, labels) -> variance between class means over mean variance within."""
-    generator = np.random.default_rng(0)
-    labels = np.repeat([0, 1], [40, 10])
-    features = generator.normal(size=(50, 3)) + 4 * labels[:, None]
-    means = np.stack([features[labels == c].mean(0) for c in (0, 1)])
-    within = np.mean([features[labels == c].var(0).sum() for c in (0, 1)])
-    expected, got = means.var(0).sum() / within, float(answer(features, labels))
-    need(abs(got - 1 / expected) > 1e-6, "this is the inverse: the variance between belongs on top")
-    scaled = float(answer(10 * features, labels))
-    need(
-        abs(scaled - got) < 1e-6 * abs(got),
-        "it changes when the features are multiplied by 10; use variances in both places",
-    )
-    need(
-        abs(got - expected) < 1e-6, f"it should be {expected:.3f}, not {got:.3f}; average over classes, not over images"
-    )
-
-
-@exercise
-def check_silhouette(answer: Callable) -> None:
-    """answer(features, labels, i) -> silhouette of image i, as in `sklearn.metrics.silhouette_samples`."""
-    generator = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], [6, 5, 4])
-    z = generator.normal(size=(15, 2)) + np.array([[0, 0], [3, 0], [0, 9]])[labels]
-    distances = np.linalg.norm(z[:, None] - z, axis=2)
-    for i in (0, 7, 14):
-        got, expected = float(answer(z, labels, i)), silhouette_samples(z, labels)[i]
-        means = [distances[i, labels == c].mean() for c in range(3)]
-        own, others = means[labels[i]], [mean for c, mean in enumerate(means) if c != labels[i]]
-        with_itself = (min(others) - own) / max(own, min(others))
-        a = own * (labels == labels[i]).sum() / ((labels == labels[i]).sum() - 1)
-        rest = distances[i, labels != labels[i]].mean()
-        need(abs(got + expected) > 1e-6, "the sign is turned round: positive means near one's own class")
-        need(abs(got - with_itself) > 1e-6, "the image counts as its own neighbour: divide by n − 1")
-        need(
-            abs(got - (rest - a) / max(a, rest)) > 1e-6,
-            "b is the mean over the nearest other class, not over all others",
-        )
-        need(abs(got - expected) < 1e-6, f"for image {i} it should be {expected:.3f}, not {got:.3f}")
-
-
-@exercise
-def check_class_balanced(answer: Callable) -> None:
-    """answer(counts, beta) -> class-balanced weights, summing to C."""
-    counts = [5000, 500, 50]
-    got, expected = np.asarray(answer(counts, 0.9999), dtype=float), weights.class_balanced(counts)
-    need(got.shape == (3,), f"one weight a class is needed, not shape {got.shape}")
-    need(got[2] > got[0], "the rarest class must get the largest weight")
-    need(abs(got.sum() - 3) < 1e-6, f"the weights sum to {got.sum():.4g}, not to C = 3")
-    plain = 1 / np.array(counts)
-    need(
-        not np.allclose(got, 3 * plain / plain.sum()),
-        "these are inverse counts; use the effective number (1 − βⁿ)/(1 − β)",
-    )
-    need(np.allclose(got, expected), f"it should be {expected.round(3).tolist()}, not {got.round(3).tolist()}")
-
-
-@exercise
-def check_feature_separation(answer: Callable) -> None:
-    """answer(features, labels, temperature) -> L_sep of Eq. 6, mean over all anchors."""
-    generator = torch.Generator().manual_seed(0)
-    z, labels = torch.randn(6, 4, generator=generator), torch.tensor([0, 0, 1, 1, 1, 2])
-    alone, expected = float(answer(z, labels, 0.1)), float(losses.feature_separation(z, labels, 0.1))
-    need(not np.isnan(alone), "anchors without a positive turned into NaN")
-    paired = float(answer(z[:5], labels[:5], 0.1))
-    paired_expected = float(losses.feature_separation(z[:5], labels[:5], 0.1))
-    need(abs(paired + paired_expected) > 1e-3, "the sign is turned round: L_sep is minus a log-probability")
-    longer = float(answer(3 * z[:5], labels[:5], 0.1))
-    need(abs(longer - paired) < 1e-3, "it changes with the features' length: normalise them")
-    need(
-        abs(paired - paired_expected) < 1e-3,
-        f"without lonely anchors it should be {paired_expected:.4f}, not {paired:.4f}",
-    )
-    need(
-        abs(alone - 6 / 5 * expected) > 1e-3, "the anchor without a positive must count in the mean (with the value 0)"
-    )
-    need(abs(alone - expected) < 1e-3, f"it should be {expected:.4f}, not {alone:.4f}")
-
-
-@exercise
-def check_bias_for_priors(answer: Callable) -> None:
-    """answer(eta, sigma, p) -> the optimal bias when Pr(y = −1) = p, without reweighting."""
-    for eta, sigma, p in ((0.5, 1.0, 1 / 11), (0.2, 2.0, 0.25), (1.0, 0.5, 0.5)):
-        expected, got = float(theory.optimal_bias(eta, sigma, 3, (1 - p) / p)), float(answer(eta, sigma, p))
-        need(
-            abs(got + expected) > 1e-6 or expected == 0,
-            "the sign is turned round: the frequent class +1 wants a lower bias",
-        )
-        need(abs(got - 3 * expected) > 1e-6 or expected == 0, "the factor d does not belong here")
-        need(abs(got - 2 * expected) > 1e-6 or expected == 0, "there is a ½ before the logarithm")
-        need(
-            abs(got - expected) < 1e-6, f"for η={eta}, σ={sigma}, p={p:.3f} it should be {expected:.4f}, not {got:.4f}"
-        )
-
-
-@exercise
-def check_eps_of_cost(answer: Callable) -> None:
-    """answer(eta, sigma, d, K, points) -> the ε at which reweighting costs so many points."""
-    for setting in ((1.0, 1.0, 4, 10, 5), (2.0, 1.5, 9, 100, 10)):
-        expected, got = float(theory.eps_of_cost(*setting)), float(answer(*setting))
-        need(0 <= got < setting[0], f"ε must lie between 0 and η = {setting[0]}, not at {got:.3f}")
-        cost = 100 * float(theory.cost(theory.t_of(*setting[:3], eps=got), setting[3]))
-        need(abs(got - expected) < 1e-3, f"at your ε = {got:.4f} reweighting costs {cost:.2f} points, not {setting[4]}")
-
-
-@exercise
-def check_robust_margin(answer: Callable) -> None:
-    """answer(w, b, x, y, eps) -> the smallest y(wᵀ(x+δ) − b) over ‖δ‖∞ ≤ ε, one a row of x."""
-    generator = np.random.default_rng(0)
-    w, b, x, y = np.array([2.0, -1.0, 0.5]), 0.3, generator.normal(size=(6, 3)), np.array([1, 1, 1, -1, -1, -1])
-    expected, got = theory.robust_margin(w, b, x, y, 0.2), np.asarray(answer(w, b, x, y, 0.2), dtype=float)
-    plain = y * (x @ w - b)
-    need(got.shape == (6,), f"one margin a row is needed, not shape {got.shape}")
-    need(not np.allclose(got, plain), "the adversary has no effect yet")
-    need(not np.allclose(got, plain + 0.2 * np.abs(w).sum()), "the adversary makes the margin smaller, not larger")
-    need(not np.allclose(got, plain - 0.2 * np.linalg.norm(w)), "this is ε‖w‖₂: for an ℓ∞ ball it is the 1-norm")
-    need(not np.allclose(got, plain - 0.2 * w.sum()), "a negative weight can be used, too: take absolute values")
-    need(np.allclose(got, expected), f"the first margin should be {expected[0]:.3f}, not {got[0]:.3f}")
-
-
-@exercise
-def check_verdict(answer: Callable) -> None:
-    """answer(differences) -> the word of verdicts.verdict."""
-    need(answer([]) == "not measured", "without a seed nothing was measured")
-    need(
-        answer([5.0]) == "direction only",
-        f"one seed has no spread and shows a direction at most, not {answer([5.0])!r}",
-    )
-    for differences in ([1.0, 1.1, 0.9], [4.0, -1.0, 0.5], [-1.0, -1.1, -0.9], [-4.0, 1.0, -0.5], [2.0, 1.0, 0.2]):
-        values = np.array(differences)
-        expected, got = verdicts.verdict(differences), answer(differences)
-        error = values.std(ddof=1) / np.sqrt(len(values))
-        need(
-            got == expected,
-            f"{differences} has mean {values.mean():.2f} and standard error {error:.2f} (std with ddof=1, over √n): "
-            f"{expected!r}, not {got!r}",
-        )
-
-
-@exercise
-def check_ranks(answer: Callable) -> None:
-    """answer(accuracies) -> ranks, 1 the best, ties sharing the mean of their places."""
-    plain, tied = np.asarray(answer([10.0, 30.0, 20.0]), dtype=float), np.asarray(answer([5.0, 9.0, 5.0, 1.0]))
-    need(plain.shape == (3,), f"three accuracies have three ranks, not shape {plain.shape}")
-    need(not np.allclose(plain, [1, 3, 2]), "the order is turned round: the best has rank 1")
-    need(not np.allclose(plain, [2, 0, 1]), "ranks begin at 1, not at 0")
-    need(np.allclose(plain, [3, 1, 2]), f"10, 30, 20 have ranks 3, 1, 2, not {plain.tolist()}")
-    need(
-        np.allclose(tied, [2.5, 1, 2.5, 4]),
-        f"5, 9, 5, 1 have ranks 2.5, 1, 2.5, 4: equal ones share the mean of their places; not {tied.tolist()}",
-    )
-
-
-@exercise
-def check_paired_error(answer: Callable) -> None:
-    """answer(default, changed) -> the standard error of the mean paired difference."""
-    default, changed = np.array([40.0, 50.0, 60.0, 55.0]), np.array([42.0, 53.0, 61.0, 57.0])
-    difference, got = changed - default, float(answer(default, changed))
-    expected = difference.std(ddof=1) / 2
-    unpaired = np.sqrt((default.var(ddof=1) + changed.var(ddof=1)) / 4)
-    need(abs(got - unpaired) > 1e-6, "this treats the two as unpaired: take the difference of each seed first")
-    need(
-        abs(got - difference.std(ddof=1)) > 1e-6, "this is the standard deviation: divide by √n for the error of a mean"
-    )
-    need(abs(got - difference.std() / 2) > 1e-6, "four values leave three degrees of freedom: ddof=1")
-    need(abs(got - expected) < 1e-6, f"it should be {expected:.4f}, not {got:.4f}")
-
-
-@exercise
-def check_weight_ratio(answer: Callable) -> None:
-    """answer(well, under, beta) -> class-balanced weight of the rare class over that of the frequent one."""
-    for well, under, beta in ((5000, 50, 0.9999), (104, 4, 0.9999), (1000, 100, 0.99)):
-        rare, frequent = weights.class_balanced([under, well], beta)
-        expected, got = rare / frequent, float(answer(well, under, beta))
-        need(abs(got - 1 / expected) > 1e-6, "this is the inverse: the rare class has the larger weight")
-        need(
-            abs(got - well / under) > 1e-6, f"this is the ratio of the counts, {well / under:g}; take effective numbers"
-        )
-        need(
-            abs(got - expected) < 1e-4 * expected,
-            f"for {well} and {under} images it should be {expected:.2f}, not {got:.2f}",
-        )
+# A line a mistake; the formatter would make it three.
+# fmt: off
+EXERCISES: dict[str, Exercise] = {
+    "projection": Exercise(
+        "a tensor of the same shape", lambda x_adv, x, eps: x_adv.clamp(x - eps, x + eps).clamp(0, 1),
+        [(torch.tensor([-0.4, 0.4, 0.55, 0.9, 0.1, 1.4, 0.99]), torch.tensor([0, 0.05, 0.5, 0.5, 0.5, 0.95, 1]), 0.1)],
+        demands=[
+            lambda got, right, x_adv, x, eps: outside(got, x, eps),
+            lambda got, right, x_adv, *_: (np.abs(got - right) > 1e-6)[right == plain(x_adv)].any()
+                and "it moves a point that is in both already; leave such points alone",
+            lambda *_: "it is in the ball, but not the nearest point there"]),
+    "pgd": Exercise("a tensor of images", pgd, [attacked()], tolerance=None,
+        demands=[
+            lambda got, right, model, images, labels, attack: outside(got, images, attack.eps),
+            lambda got, right, model, *_: model[1].running_mean.any()
+                and "the batch-norm statistics changed: the model was attacked in train mode",
+            lambda got, right, model, *_: not model.training
+                and "the model was in train mode before the attack and is not afterwards",
+            lambda got, right, model, *_: any(parameter.grad is not None for parameter in model.parameters())
+                and "the attack left gradients in the parameters; use torch.autograd.grad with respect to the images",
+            descends]),
+    "exp_counts": Exercise("one count a class", lambda n_max, K, C: class_counts(f"exp-{K}", [n_max] * C),
+        [(5000, 100, 10), (104, 25, 10), (50, 1, 3)],
+        lambda right, n_max, K, C: {"a part of an image is none: round down": n_max * K ** -np.linspace(0, 1, C)},
+        [lambda got, right, n_max, *_: got[0] != n_max
+            and f"the first class must keep all {n_max} images, not {got[0]:g}",
+         lambda got, right, *_: got[-1] != right[-1]
+            and f"the last class must have n_max/K = {right[-1]:g} images, not {got[-1]:g}"]),
+    "class_accuracy": Exercise("one number a class",
+        lambda predictions, labels, C: [100 * (predictions[labels == c] == c).mean() for c in range(C)],
+        [(np.array([0] * 6 + [1, 1] + [1, 0]), np.array([0] * 8 + [1] * 2), 2)],
+        lambda right, predictions, labels, C: {
+            "accuracies are in percent: multiply by 100": right / 100,
+            "divide by the class's own number of images, not by all images": right * np.bincount(labels) / len(labels),
+            "divide by the class's own number of images, not by N/C": right * np.bincount(labels) / len(labels) * C}),
+    "weighted_mean": Exercise("one number", lambda losses, w: float(weights.reduce(losses, w)),
+        [(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 1.0, 10.0]))],
+        lambda right, losses, w: {
+            "this is Σ w l / N: divide by the sum of the weights": (w * losses).mean(),
+            "the weights have no effect yet": losses.mean(),
+            "this is the sum Σ w l: divide by the sum of the weights": (w * losses).sum()}),
+    "break_even": Exercise("one number", lambda ratios, well, under: ratios[np.abs(np.subtract(well, under)).argmin()],
+        [([1, 10, 50, 200], [99.0, 95.0, 80.0, 40.0], [0.0, 30.0, 70.0, 90.0])],
+        lambda right, ratios, well, under: {
+            "that is where under-represented accuracy is best, not where the two meet": ratios[np.argmax(under)]},
+        [lambda got, right, ratios, *_: got not in ratios and f"{got:g} was not run; choose one of {ratios}",
+         lambda got, right, ratios, well, under:
+            f"at {got:g} they are {np.abs(np.subtract(well, under))[ratios.index(got)]:.0f} points apart; "
+            f"at {right:g} only {np.abs(np.subtract(well, under)).min():.0f}"]),
+    "variance_ratio": Exercise("one number", variance_ratio, [clouds([40, 10], [[0, 0, 0], [4, 4, 4]])],
+        lambda right, *case: {
+            "this is the inverse: the variance between belongs on top": 1 / right,
+            "it changes when the features are multiplied by 10; use variances in both places":
+                variance_ratio(*case, within=np.std),
+            "it changes when the features are multiplied by 10; use variances in both places, also between":
+                variance_ratio(*case, between=np.std),
+            "average over classes, not over images": variance_ratio(*case, count=len)}),
+    "silhouette": Exercise("one number", lambda features, labels, i: silhouette_samples(features, labels)[i],
+        [(*clouds([6, 5, 4], [[0, 0], [3, 0], [0, 9]]), i) for i in (0, 7, 14)],
+        lambda right, z, y, i: {
+            "the sign is turned round: positive means near one's own class": -right,
+            "the image counts as its own neighbour: divide by n − 1":  # as a copy of it would
+                silhouette_samples(np.append(z, z[[i]], 0), np.append(y, y[i]))[i],
+            "b is the mean over the nearest other class, not over all others": silhouette_samples(z, y == y[i])[i]}),
+    "class_balanced": Exercise("one weight a class", weights.class_balanced, [([5000, 500, 50], 0.9999)],
+        lambda right, counts, beta: {
+            "these are inverse counts; use the effective number (1 − βⁿ)/(1 − β)":
+                3 / np.array(counts) / np.sum(1 / np.array(counts))},
+        [lambda got, *_: got[-1] <= got[0] and "the rarest class must get the largest weight",
+         lambda got, *_: not np.isclose(got.sum(), 3) and f"the weights sum to {got.sum():.4g}, not to C = 3"]),
+    "feature_separation": Exercise("one number",
+        lambda features, labels, temperature: float(losses.feature_separation(features, labels, temperature)),
+        [(Z[:5], Y[:5], 0.1), (3 * Z[:5], Y[:5], 0.1), (Z, Y, 0.1)],  # of length 1, longer, with a lonely anchor
+        lambda right, *case: {
+            "the sign is turned round: L_sep is minus a log-probability": -right,
+            "anchors without a positive turned into NaN": np.nan,
+            "the anchor without a positive must count in the mean (with the value 0)":
+                losses.feature_separation(*case, lonely="drop")},
+        [lambda got, right, z, *_: z.norm() > 3 and "it changes with the features' length: normalise them"]),
+    "bias_for_priors": Exercise("one number", lambda eta, sigma, p: theory.optimal_bias(eta, sigma, 1, (1 - p) / p),
+        [(0.5, 1.0, 1 / 11), (0.2, 2.0, 0.25), (1.0, 0.5, 0.5)],
+        lambda right, *_: {
+            "the sign is turned round: the frequent class +1 wants a lower bias": -right,
+            "the factor d does not belong here": 3 * right,
+            "there is a ½ before the logarithm": 2 * right}),
+    "eps_of_cost": Exercise(
+        "one number", theory.eps_of_cost, [(1.0, 1.0, 4, 10, 5), (2.0, 1.5, 9, 100, 10)], tolerance=1e-3,
+        demands=[
+            lambda got, right, eta, *_: not 0 <= got < eta and f"ε must lie between 0 and η = {eta}, not at {got:.3f}",
+            lambda got, right, eta, sigma, d, K, points: f"at your ε = {got:.4f} reweighting costs "
+                f"{100 * theory.cost(theory.t_of(eta, sigma, d, got), K):.2f} points, not {points}"]),
+    "robust_margin": Exercise("one margin a row", theory.robust_margin,
+        [(np.array([2, -1, 0.5]), 0.3, clouds([6], [[0, 0, 0]])[0], np.array([1, 1, 1, -1, -1, -1]), 0.2)],
+        lambda right, w, b, x, y, eps: {
+            "the adversary has no effect yet": y * (x @ w - b),
+            "the adversary makes the margin smaller, not larger": y * (x @ w - b) + eps * np.abs(w).sum(),
+            "this is ε‖w‖₂: for an ℓ∞ ball it is the 1-norm": y * (x @ w - b) - eps * np.linalg.norm(w),
+            "a negative weight can be used, too: take absolute values": y * (x @ w - b) - eps * w.sum()}),
+    "verdict": Exercise("one word", verdicts.verdict,
+        [([],), ([5.0],), *(([*d],) for d in ((1, 1.1, 0.9), (4, -1, 0.5), (-1, -1.1, -0.9), (-4, 1, -0.5), (2, 1, 0.2)))],
+        demands=[
+            lambda got, right, differences: not differences and "without a seed nothing was measured",
+            lambda got, right, differences: len(differences) == 1
+                and f"one seed has no spread and shows a direction at most, not {got!r}",
+            lambda got, right, d: f"{d} has mean {np.mean(d):.2f} and standard error "
+                f"{np.std(d, ddof=1) / len(d) ** 0.5:.2f} (std with ddof=1, over √n): {right!r}, not {got!r}"]),
+    "ranks": Exercise("one rank an accuracy", lambda accuracies: rankdata(-np.array(accuracies)),
+        [([10.0, 30.0, 20.0],), ([5.0, 9.0, 5.0, 1.0],)],
+        lambda right, accuracies: {
+            "the order is turned round: the best has rank 1": len(right) + 1 - right,
+            "ranks begin at 1, not at 0": right - 1,
+            "one `argsort` gives the order, not the ranks": np.argsort(-np.array(accuracies)) + 1},
+        [lambda got, right, accuracies: len({*right}) < len(right)
+            and f"{accuracies} have ranks {shown(right)}: equal ones share the mean of their places; not {shown(got)}"]),
+    "paired_error": Exercise(
+        "one number", lambda default, changed: np.std(changed - default, ddof=1) / len(default) ** 0.5,
+        [(np.array([40.0, 50.0, 60.0, 55.0]), np.array([42.0, 53.0, 61.0, 57.0]))],
+        lambda right, a, b: {
+            "this treats the two as unpaired: take the difference of each seed first":
+                np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 4),
+            "this is the standard deviation: divide by √n for the error of a mean": np.std(b - a, ddof=1),
+            "four values leave three degrees of freedom: ddof=1": np.std(b - a) / 2}),
+    "weight_ratio": Exercise(
+        "one number", lambda well, under, beta: np.divide(*weights.effective_number([well, under], beta)),
+        [(5000, 50, 0.9999), (104, 4, 0.9999), (1000, 100, 0.99)],
+        lambda right, well, under, beta: {
+            "this is the inverse: the rare class has the larger weight": 1 / right,
+            f"this is the ratio of the counts, {well / under:g}; take effective numbers": well / under}),
+}
