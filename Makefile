@@ -22,7 +22,7 @@ lab: .venv/installed
 
 test: .venv/tested
 	$(PY) -m ruff check
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2
 	$(PY) ci/lint_notebooks.py
 	$(PY) ci/run_notebooks.py --mode quick
 

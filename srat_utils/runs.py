@@ -333,9 +333,10 @@ def resume(config: Config, split: Split, folder: Path) -> State:
     """
     device = resolve_device(config.device)
     for name in CHECKPOINTS:
-        checkpoint, state = folder / name, State.fresh(config, split.train, device)
+        checkpoint = folder / name
         if not checkpoint.exists():
             continue
+        state = State.fresh(config, split.train, device)
         try:
             state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
             return state

@@ -86,7 +86,7 @@ def test_reading_a_number_is_counted():
 
 @pytest.mark.parametrize("changes", [{}, {"separation_weight": 0.0}, {"lonely_anchors": "drop"}, {"precision": "bf16"}])
 def test_an_epoch_never_waits_for_the_device_between_batches(changes):
-    few, many = (counted(batches, **changes).calls["_local_scalar_dense"] for batches in (2, 6))
+    few, many = (counted(batches, **changes).calls["_local_scalar_dense"] for batches in (2, 3))
     assert few == many
 
 
@@ -96,5 +96,5 @@ def test_an_attack_step_allocates_the_same_few_tensors_each_time():
 
 
 def test_a_batch_allocates_the_same_number_of_tensors_whichever_it_is():
-    totals = [counted(batches).allocations for batches in (3, 5, 7)]
+    totals = [counted(batches).allocations for batches in (2, 3, 4)]
     assert totals[1] - totals[0] == totals[2] - totals[1]

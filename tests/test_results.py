@@ -2,6 +2,7 @@
 
 import hashlib
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -262,6 +263,7 @@ def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, ca
     )
     monkeypatch.setattr(studies, "PROJECT", tmp_path)
     monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)  # in this process
     studies.main(["cifar10", "--trial", "10", "--minutes", "0"])
     assert "0 of 2 runs are finished" in capsys.readouterr().out
     studies.main(["cifar10", "--trial", "10"])

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dying import train_and_die
 
 from srat_utils import METHODS, PAPER, Config, load, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
@@ -184,49 +184,28 @@ POINTS = [("between epochs", n) for n in (1, 2, 3)] + [("after rename", n) for n
 POINTS += [(point, n) for point in ("before fsync", "after fsync") for n in range(1, 11)]
 
 
-def train_and_die(point, number, store, reached=None):
-    """Train TINY and be killed where told: the number-th time that the point is reached."""
-    times, fsync, replace = Counter(), os.fsync, Path.replace
-
-    def here(name):
-        times[name] += 1
-        if (name, times[name]) == (point, number):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def dying_fsync(file):
-        here("before fsync")
-        fsync(file)
-        here("after fsync")
-
-    def dying_replace(path, target):
-        result = replace(path, target)
-        here("after rename")
-        return result
-
-    runs.SAVE_EVERY = -1.0
-    os.fsync, Path.replace = dying_fsync, dying_replace
-    train(TINY, store=store, progress=False, after_epoch=lambda state: here("between epochs"))
-    reached.put(dict(times))
+QUICK = TINY.replace(adversarial=False, test_per_class=2)
 
 
-def test_a_run_killed_at_any_point_of_its_writing_ends_as_the_undisturbed_one_to_the_bit(finished, tmp_path):
+def test_a_run_killed_at_any_point_of_its_writing_ends_as_the_undisturbed_one_to_the_bit(tmp_path):
     """Inside the writing of a file, between two files of a run, between epochs: every point is hit."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["srat_utils.sweeps"])
+    context.set_forkserver_preload(["srat_utils.sweeps", "torch._dynamo"])  # torch's optimizers import it late
+    undisturbed = train(QUICK, store=tmp_path / "undisturbed", progress=False)
     reached = context.SimpleQueue()
-    whole = context.Process(target=train_and_die, args=("", 0, tmp_path / "whole", reached))
+    whole = context.Process(target=train_and_die, args=(QUICK, tmp_path / "whole", "", 0, reached))
     whole.start()
     whole.join()
     counted = Counter(point for point, _ in POINTS)
     assert reached.get() == counted
     for point, number in POINTS:
         store = tmp_path / f"{number} {point}"
-        process = context.Process(target=train_and_die, args=(point, number, store))
+        process = context.Process(target=train_and_die, args=(QUICK, store, point, number))
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        run = train(TINY, store=store, progress=False)
-        assert_same_result(finished, run)
+        run = train(QUICK, store=store, progress=False)
+        assert_same_result(undisturbed, run)
         assert files(run) == FILES
 
 
@@ -450,7 +429,7 @@ def test_a_sweep_out_of_time_goes_on_later_to_the_same_end(finished, tmp_path, m
 
 def test_a_sweep_on_a_dask_cluster_survives_a_killed_worker_and_equals_the_local_one(tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    configs = [TINY.replace(epochs=40, seed=seed) for seed in range(4)]
+    configs = [TINY.replace(epochs=12, seed=seed) for seed in range(3)]
     killed = []
 
     def kill_one_worker_in_the_middle(cluster):
