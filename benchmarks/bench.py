@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "build" / "peers")]
 import peers  # noqa: E402
 
 from srat_utils import Config, features, load_dataset, losses, sweep  # noqa: E402
-from srat_utils.attacks import PGD, pgd  # noqa: E402
+from srat_utils.attacks import APGD, PGD, Square, pgd  # noqa: E402
 from srat_utils.images import ImageDataset  # noqa: E402
 from srat_utils.models import Classifier, Spec, cpu_threads  # noqa: E402
 from srat_utils.provenance import VERSIONS, hardware  # noqa: E402
@@ -104,6 +104,35 @@ def attack(device: torch.device, rounds: int) -> pd.DataFrame:
             work[peer] = partial(make(deepcopy(plain), PAPER_ATTACK), *batch)
         with cpu_threads(architecture):
             tables[name] = compare(work, rounds if architecture == "resnet18" else 4 * rounds, device)
+    return pd.concat(tables, names=["attack"])
+
+
+def strong(device: torch.device, rounds: int) -> pd.DataFrame:
+    """Auto-PGD and Square, ours and as published: on a robust model of the digits, and on a ResNet-18 that nothing fools."""
+    config = Config(imbalance="step-10", method="DRCB-CE", epochs=20, device=device.type)
+    digits = load_dataset("digits", imbalance="step-10")
+    images, labels = (part[::3][:200] for part in digits.test.tensors(device))
+    small, tables = fit(config, digits.train).model.eval(), {}
+    with cpu_threads(config):
+        for attack in (APGD(0.2), APGD(0.2, loss="targeted"), Square(0.2, 1000)):
+            batch = images.float() / 255, labels
+            work = {
+                "ours": partial(attack, small, *batch),
+                "pyautoattack": partial(peers.pyautoattack(small, attack), *batch),
+            }
+            tables[f"{attack.name}, 200 digits"] = compare(work, max(3, rounds // 3), device)
+    plain = build("resnet18", 3, 10).to(device).eval()
+    with torch.no_grad():
+        plain.head.bias[0] += 100
+    last, attack = deepcopy(plain).to(memory_format=torch.channels_last), APGD(8 / 255, 10, "dlr")
+    batch = torch.rand(32, 3, 32, 32, device=device), torch.zeros(32, dtype=torch.long, device=device)
+    work = {
+        "ours": partial(attack, last, *batch),
+        "ours, without channels_last": partial(attack, plain, *batch),
+        "pyautoattack, with channels_last": partial(peers.pyautoattack(last, attack), *batch),
+        "pyautoattack": partial(peers.pyautoattack(plain, attack), *batch),
+    }
+    tables[f"{attack.name}, ResNet-18, 3×32×32"] = compare(work, rounds, device)
     return pd.concat(tables, names=["attack"])
 
 
@@ -325,7 +354,7 @@ def best_of(function: Callable[[], object], device: torch.device, rounds: int) -
     return min([timed(function, device) for _ in range(3 + rounds)][3:])
 
 
-PARTS = {function.__name__: function for function in (attack, limit, epoch, run, accuracy, parts, growth, gpu)}
+PARTS = {function.__name__: function for function in (attack, strong, limit, epoch, run, accuracy, parts, growth, gpu)}
 
 
 def main() -> None:

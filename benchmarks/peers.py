@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from srat_utils.attacks import PGD
+from srat_utils.attacks import APGD, PGD, Square
 from srat_utils.batches import augment
 
 AttackFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -66,6 +66,20 @@ def art(model: nn.Module, attack: PGD) -> AttackFunction:
         return torch.from_numpy(pgd.generate(x.cpu().numpy(), y.cpu().numpy()))
 
     return run
+
+
+def pyautoattack(model: nn.Module, attack: APGD | Square) -> AttackFunction:
+    """The published Auto-PGD and Square, with as many steps, targets and queries as ours."""
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+    from pyautoattack.square import SquareAttack
+
+    if isinstance(attack, Square):
+        theirs = SquareAttack(model.eval(), n_queries=attack.queries, eps=attack.eps, p_init=attack.p)
+    elif attack.loss == "targeted":
+        theirs = APGDAttack_targeted(model.eval(), attack.steps, eps=attack.eps, n_target_classes=attack.targets)
+    else:
+        theirs = APGDAttack(model.eval(), attack.steps, eps=attack.eps, loss=attack.loss)
+    return theirs.perturb
 
 
 PEERS = {"torchattacks": torchattacks, "foolbox": foolbox, "ART": art, "loop with backward()": backward_loop}

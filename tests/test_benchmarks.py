@@ -14,7 +14,7 @@ import peers
 from helpers import build
 
 from srat_utils import Config, load_dataset
-from srat_utils.attacks import PGD, pgd
+from srat_utils.attacks import APGD, PGD, Square, pgd
 
 CPU = torch.device("cpu")
 
@@ -31,6 +31,26 @@ def test_each_peer_does_the_same_work_as_ours(name):
     assert (theirs - x).abs().max() <= attack.eps + 1e-6 and theirs.min() >= 0 and theirs.max() <= 1
     start, reached, ours_reached = (F.cross_entropy(model(images), y).item() for images in (x, theirs, ours))
     assert reached - start == pytest.approx(ours_reached - start, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "attack", [APGD(0.2, 20), APGD(0.2, 20, "dlr"), APGD(0.2, 20, "targeted", targets=2), Square(0.2, 50)]
+)
+def test_the_published_strong_attacks_do_the_same_work_as_ours(attack):
+    model, passes = build("small-cnn", 1, 10).eval(), []
+    with torch.no_grad():
+        model.head.bias[3] += 100  # nothing falls
+    x, y = torch.rand(16, 1, 8, 8), torch.full((16,), 3)
+    try:
+        run = peers.pyautoattack(model, attack)
+    except ImportError as error:
+        pytest.skip(f"{error.name} is not installed: make test")
+    model.register_forward_hook(lambda module, inputs, _: passes.append(len(inputs[0])))
+    attack(model, x, y)
+    ours = len(passes)
+    run(x, y)
+    assert set(passes) == {16}
+    assert 0 <= len(passes) - 2 * ours <= 2  # theirs looks once more for each target, or at the end
 
 
 def test_ratios_are_medians_within_rounds(monkeypatch):

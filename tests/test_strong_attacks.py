@@ -13,7 +13,7 @@ from torch import nn
 
 from srat_utils import Config, load_dataset
 from srat_utils.attacks import APGD, PGD, Square, frozen, objectives, square
-from srat_utils.attacks.apgd import checkpoints
+from srat_utils.attacks.apgd import Climb, checkpoints
 from srat_utils.training import fit
 
 EPS = 0.2
@@ -408,6 +408,64 @@ def test_auto_pgd_is_the_papers_algorithm(seed):
     assert halvings >= 2
     torch.testing.assert_close(reached, expected)
     assert f(reached)[0] == pytest.approx(value, rel=1e-9)
+
+
+def test_a_step_is_halved_on_either_condition_and_the_climb_goes_on_from_the_best_point():
+    # Of 16 steps rose: 11; 12 without a new best; 12 with one; 12 without one, but the step was halved at the last checkpoint.
+    rises, best_loss, checked = ([11, 12, 12, 12], [5.0, 5.0, 5.0, 5.0], [4.0, 5.0, 4.0, torch.inf])
+    images, every = torch.zeros(4, 1, 2, 2), torch.arange(4)
+    climb = Climb.start(every, images, every, every, 0.5, None)
+    climb.x, climb.best = images + 0.1, images + 0.4
+    climb.gradient, climb.best_gradient = images - 1, images + 1
+    climb.loss = torch.full((4, 1, 1, 1), 3.0)
+    for name, values in (("rises", rises), ("best_loss", best_loss), ("checked", checked)):
+        setattr(climb, name, torch.tensor(values, dtype=torch.float32).view(4, 1, 1, 1))
+    climb.check(16)
+    stuck = torch.tensor([True, True, False, False])
+    assert climb.step.flatten().tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert climb.loss.flatten().tolist() == [5.0, 5.0, 3.0, 3.0]
+    assert climb.checked.flatten().tolist() == [torch.inf, torch.inf, 5.0, 5.0]
+    assert climb.rises.flatten().tolist() == [0, 0, 0, 0]
+    assert (climb.x[stuck] == 0.4).all() and (climb.gradient[stuck] == 1).all()
+    assert (climb.x[~stuck] == 0.1).all() and (climb.gradient[~stuck] == -1).all()
+
+
+class Scripted(nn.Module):
+    """Gives the logits of a list, one after the other, whatever it sees, with a gradient that turns; remembers what it saw."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits, self.seen = iter(logits), []
+
+    def forward(self, x):
+        self.seen.append(x.detach().clone())
+        slope = torch.tensor([0.0, (-1.0) ** len(self.seen), 0.0])
+        return torch.tensor([next(self.logits)]) + slope * (x - x.detach()).sum()
+
+
+def test_what_fools_comes_back_even_where_another_point_had_a_higher_loss():
+    stands, higher, fools = [9.0, 0.0, 0.0], [1.0, 0.99, 0.99], [1.0, 1.01, -9.0]
+    for attack, logits in (
+        (APGD(0.1, 5), [stands, stands, higher, fools]),
+        (Square(0.1, 5), [stands, stands, higher, fools]),
+    ):
+        model = Scripted(*logits)
+        adversarial = attack(model, torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), generator=generator())
+        assert torch.equal(adversarial, model.seen[3]) and len(model.seen) == 4
+        assert not torch.equal(model.seen[3], model.seen[2])
+
+
+def test_an_image_that_stands_comes_back_as_the_point_of_highest_loss():
+    clean, low, high = [9.0, 0.0, 0.0], [5.0, 0.0, 0.0], [5.0, 4.0, 0.0]
+    for attack, looks in (
+        (APGD(0.1, 3), 4),
+        (APGD(0.1, 3, "dlr"), 4),
+        (Square(0.1, 4), 4),
+        (APGD(0.1, 1, "targeted"), 4),
+    ):
+        model = Scripted(clean, low, high, *[low] * (looks - 2))
+        adversarial = attack(model, torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), generator=generator())
+        assert torch.equal(adversarial, model.seen[2]) and len(model.seen) == 5
 
 
 def test_losses_are_the_direct_formulas():
