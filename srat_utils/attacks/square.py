@@ -58,9 +58,9 @@ class Square:
                 gap = -margin(logits, labels, likely_wrong(logits, labels, 1)[:, 0])
                 lower, stands = gap < lowest, logits.argmax(1) == labels
                 lowest = torch.where(lower, gap, lowest)
-                best = torch.where((lower | ~stands).view(-1, 1, 1, 1), x, best)
+                best = torch.where(lower.view(-1, 1, 1, 1), x, best)
                 if not stands.all():
-                    adversarial[standing[~stands]] = best[~stands]
+                    adversarial[standing[~stands]] = x[~stands]
                     standing, labels, low, high, best, lowest = (
                         kept[stands] for kept in (standing, labels, low, high, best, lowest)
                     )
