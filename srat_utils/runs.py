@@ -18,12 +18,13 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.std import tqdm
 
-from . import evaluation, provenance
+from . import checks, evaluation, provenance
 from .config import Config
 from .data import load_dataset
 from .evaluation import PAPER, Outcomes, Protocol
-from .images import Split, under_represented
+from .images import DataError, Split, under_represented
 from .models import Classifier, cpu_threads, load
+from .sources import at_hand
 from .training import State, fit, resolve_device
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
@@ -183,6 +184,13 @@ class Run:
         """Whether the network puts almost all clean test images into one class."""
         return evaluation.is_collapsed(self.metrics)
 
+    @cached_property
+    def findings(self) -> list[checks.Finding]:
+        """Whether its robustness is real, judged on its test images: see `checks.run`."""
+        images, labels = self.data.test.tensors(next(self.model.parameters()).device)
+        with cpu_threads(self.config.model, self.config.threads):
+            return checks.run(self.model, images.float() / 255, labels, self.config.evaluation_attack)
+
     def predict(self, images: np.ndarray | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
         """Class names and probabilities of pictures: see `Classifier.predict`."""
         return self.model.predict(images)
@@ -209,7 +217,7 @@ class Run:
         return folder
 
     def card(self) -> str:
-        """A model card in Markdown: data, settings, accuracies."""
+        """A model card in Markdown: data, accuracies, what speaks against them, settings."""
         counts = ", ".join(f"{name} {number}" for name, number in self.provenance["class_counts"].items())
         settings = "\n".join(f"- {name}: {value}" for name, value in self.config.to_dict().items() if value is not None)
         clean = evaluation.of_kind(self.metrics, "clean")
@@ -222,8 +230,19 @@ class Run:
         lines = "\n".join(f"| {line} |" for line in table)
         return (
             f"# {self.config.name}\n\nTraining images a class: {counts}.\n\n## Accuracy on {clean['images'].sum()} test images, "
-            f"percent\n\n{lines}\n\n## Settings\n\n{settings}\n"
+            f"percent\n\n{lines}\n\n## Is this robustness real?\n\n{self._judged()}\n\n## Settings\n\n{settings}\n"
         )
+
+    def _judged(self) -> str:
+        """The findings as a table, or why there are none."""
+        if self.folder is None:
+            return "Not checked: only the numbers of this run are kept."
+        try:
+            if not at_hand(self.config.dataset):
+                return f"Not checked: the images of {self.config.dataset} are not on this machine."
+            return checks.table(self.findings)
+        except DataError as problem:
+            return f"Not checked: {problem}."
 
 
 def train(

@@ -81,6 +81,11 @@ def data_folders() -> tuple[Path, ...]:
 @lru_cache(maxsize=2)
 def hosted(name: str, folders: tuple[Path, ...]) -> Split:
     """An `.npz` first, then torchvision's own files, and only then a download."""
+    return kept(name, folders) or download(name, folders)
+
+
+def kept(name: str, folders: tuple[Path, ...]) -> Split | None:
+    """What is on this machine of a set that torchvision can fetch."""
     for folder in folders:
         if (folder / f"{name}.npz").is_file():
             return read_npz(folder / f"{name}.npz", name, HOSTED[name].classes).checked()
@@ -89,7 +94,12 @@ def hosted(name: str, folders: tuple[Path, ...]) -> Split:
             return from_torchvision(name, folder, download=False)
         except RuntimeError:  # torchvision's word for "not there, or not whole"
             continue
-    return download(name, folders)
+    return None
+
+
+def at_hand(dataset: str) -> bool:
+    """Whether a data set can be read without a download."""
+    return dataset not in HOSTED or kept(dataset, data_folders()) is not None
 
 
 def download(name: str, folders: tuple[Path, ...]) -> Split:

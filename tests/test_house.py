@@ -8,7 +8,7 @@ import srat_utils
 PACKAGE = Path(srat_utils.__file__).parent
 # From the ground floor up: a room imports from rooms before it.
 SCIENCE = """images imbalance arrays pictures sources data records weights losses models attacks batches terms inner updates
-    methods config training evaluation features provenance runs sweeps""".split()  # noqa: SIM905
+    methods config training evaluation checks features provenance runs sweeps""".split()  # noqa: SIM905
 COURSE = "svg plots paper tables verdicts theory panels widgets exercises results studies".split()  # noqa: SIM905
 
 

@@ -24,6 +24,7 @@ from dying import train_and_die
 from srat_utils import METHODS, PAPER, Config, load, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
 from srat_utils.evaluation import Protocol
+from srat_utils.images import DataError
 from srat_utils.records import ConfigError
 from srat_utils.runs import RunError, default_store
 from srat_utils.sweeps import tidy
@@ -517,11 +518,15 @@ def test_a_protocol_of_several_attacks_is_kept_beside_the_model(finished):
 
 
 def test_a_model_comes_back_from_its_folder_without_data_and_settings(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "load_dataset", lambda *a, **k: pytest.fail("the data were read"))
+    def moved(*arguments, **options):
+        raise DataError("the images have moved")
+
+    monkeypatch.setattr(runs, "load_dataset", moved)
     images = finished.data.test.images
     exported = runs.Run(TINY, finished.folder).export(tmp_path / "given away")
     assert {path.name for path in exported.iterdir()} == {"model.pt", "spec.json", "card.md"}
-    assert "step-5" in (exported / "card.md").read_text(encoding="utf-8")
+    card = (exported / "card.md").read_text(encoding="utf-8")
+    assert "step-5" in card and "Not checked: the images have moved" in card
     names, probabilities = load(exported).predict(images)
     assert probabilities.shape == (len(images), 10) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
     said = finished.outcomes().predictions["clean"]
