@@ -44,22 +44,36 @@ def ldam(logits: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor, scal
 
 
 def feature_separation(
-    features: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1, *, lonely: str = "zero"
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    temperature: float = 0.1,
+    *,
+    lonely: str = "zero",
+    others: torch.Tensor | None = None,
+    other_labels: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """L_sep of Eq. 6 on L2-normalised features, its mean over all anchors.  features [N,D], labels int64 [N].  Scalar.
 
-    An anchor alone in its class, P(i) = ∅, adds 0 and still counts in the mean; lonely="drop" leaves it out of the mean.
+    others [M,D], other_labels [M]: further features that every anchor is compared with and that are no anchors themselves: a
+    queue of earlier ones, or a centre a class.  An anchor alone in its class, P(i) = ∅, adds 0 and still counts in the mean; lonely="drop" leaves it out of the mean.
     Computed in float32 whatever the features are, because exp(1/τ) overflows half precision.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
     with torch.autocast(features.device.type, enabled=False):
         z = F.normalize(features.float())
-        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        positives = (labels[:, None] == labels[None, :]) & ~itself
-        similarity = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
-        # With one image in the batch A(i) is empty; logsumexp over nothing but −inf has a NaN gradient.
-        log_probability = similarity - torch.logsumexp(similarity, dim=1, keepdim=True) if len(z) > 1 else 0 * z @ z.T
+        all_z, all_labels = z, labels
+        if others is not None:
+            all_z, all_labels = torch.cat([z, F.normalize(others.float())]), torch.cat([labels, other_labels])
+        itself = torch.eye(len(z), len(all_z), dtype=torch.bool, device=z.device)
+        positives = (labels[:, None] == all_labels[None, :]) & ~itself
+        similarity = z @ all_z.T / temperature
+        # With one image and no others A(i) is empty; logsumexp over nothing but −inf has a NaN gradient.
+        if len(all_z) > 1:
+            similarity = similarity.masked_fill(itself, -torch.inf)
+            log_probability = similarity - torch.logsumexp(similarity, dim=1, keepdim=True)
+        else:
+            log_probability = 0 * similarity
         number = positives.sum(1)
         per_anchor = -torch.where(positives, log_probability, 0).sum(1) / number.clamp(min=1)
         return per_anchor.sum() / (len(z) if lonely == "zero" else (number > 0).sum().clamp(min=1))

@@ -228,3 +228,26 @@ def test_ldam_leaves_its_arguments_alone():
 def test_ldam_of_half_precision_logits_is_finite(dtype):
     logits = (30 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])).to(dtype)
     assert torch.isfinite(losses.ldam(logits, torch.tensor([0, 0]), torch.tensor([0.1, 0.5]))).all()
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_others_are_compared_with_and_are_no_anchors(number):
+    generator = torch.Generator().manual_seed(0)
+    z, others = torch.randn(number, 4, generator=generator), torch.randn(3, 4, generator=generator)
+    y, other_y = torch.arange(number) % 2, torch.tensor([0, 1, 7])
+    everything, labels = torch.nn.functional.normalize(torch.cat([z, others])), torch.cat([y, other_y])
+    total = 0.0
+    for i in range(number):
+        A = [a for a in range(number + 3) if a != i]
+        P = [p for p in A if labels[p] == labels[i]]
+        log_sum = torch.stack([everything[i] @ everything[a] / 0.2 for a in A]).exp().sum().log()
+        total -= sum(everything[i] @ everything[p] / 0.2 - log_sum for p in P) / len(P)
+    ours = losses.feature_separation(z, y, 0.2, others=others, other_labels=other_y)
+    torch.testing.assert_close(ours, total / number)
+
+
+def test_without_others_a_lone_image_costs_nothing_and_an_unrelated_other_changes_that_not_to_nan():
+    z = torch.randn(1, 4, requires_grad=True)
+    assert losses.feature_separation(z, torch.tensor([0])).item() == 0
+    losses.feature_separation(z, torch.tensor([0]), others=torch.ones(1, 4), other_labels=torch.tensor([3])).backward()
+    assert torch.isfinite(z.grad).all()

@@ -236,11 +236,12 @@ def training(shown, tmp_path):
             _, buttons, self.status, self.panel = widget_of(shown[-1][0]).children
             self.train, self.stop, self.bar = buttons.children
 
-        def wait_until(self, happened, seconds=120):
-            end = time.monotonic() + seconds
-            while not happened():
-                assert time.monotonic() < end, self.status.value
+        def wait_until(self, happened):
+            for _ in range(24_000):
+                if happened():
+                    return
                 time.sleep(0.005)
+            pytest.fail(self.status.value)
 
         def press_train(self):
             self.train.click()
@@ -272,9 +273,8 @@ def test_train_trains_what_the_controls_say_and_draws_it(training, tmp_path):
 
 def test_the_thread_leaves_the_controls_free(training):
     parts = training(lambda rho: [tiny(300, weight_ratio=rho)])
-    started = time.monotonic()
     parts.train.click()
-    assert time.monotonic() - started < 1 and parts.train.disabled and not parts.stop.disabled
+    assert parts.train.disabled and not parts.stop.disabled
     parts.rho.value = 7
     assert "0 run(s), ρ 7" in parts.panel.value
     parts.stop.click()
@@ -485,13 +485,3 @@ def test_a_theory_panel_draws_valid_svg_at_the_ends_of_its_sliders(panel, settin
         text = panel(**values).html()
         ElementTree.fromstring(text)
         assert "nan" not in text.lower().replace("tan", "")
-
-
-@pytest.mark.parametrize(("panel", "settings"), PANELS, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_redraw_stays_far_within_its_budget(panel, settings):
-    seconds = []
-    for values in settings * 3:
-        started = time.perf_counter()
-        panel(**values).html()
-        seconds.append(time.perf_counter() - started)
-    assert np.median(seconds) < 0.25  # the aim is 0.05; this fails only far beyond it
