@@ -1,6 +1,7 @@
 # make course   run the whole course headless (MODE=quick for a short one)
 # make lab      read and run it in JupyterLab
 # make test     everything that must hold before a change is merged
+# make test-slow   the tests that take longer: every check on every planted failure, our attacks beside the published ones
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
@@ -11,7 +12,7 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test test-browser outputs results bench clean
+.PHONY: course lab test test-slow test-browser outputs results bench clean
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -25,6 +26,9 @@ test: .venv/tested
 	$(PY) -m pytest -n 2
 	$(PY) ci/lint_notebooks.py
 	$(PY) ci/run_notebooks.py --mode quick
+
+test-slow: .venv/tested
+	$(PY) -m pytest -n 2 -m slow
 
 test-browser: .venv/tested
 	$(PY) -m pytest -rsx ci/browser

@@ -21,7 +21,7 @@ from .attacks import APGD, PGD, Square, frozen, pgd
 from .attacks.objectives import likely_wrong, margin
 from .losses import Loss, cross_entropy
 
-SAMPLE = 200  # images, balanced over the classes; one is half a point
+SAMPLE = 200  # images, balanced over the classes; one is half a point, and differences below 5 points are seldom seen
 STEPS, MANY_STEPS, QUERIES = 20, 80, 500
 SPAN = 20.0  # of the logits, lowest to highest: steep enough to pull at the nearest class, and far from rounding
 CHANCE = 0.01  # how often a check may fail a network at the edge of what is sound
@@ -29,10 +29,8 @@ CHANCE = 0.01  # how often a check may fail a network at the edge of what is sou
 # show up to 3 points between two attacks.  Beyond chance more than this are ten of 200 images, or seven of 100.
 TOLERATED = 0.02
 STRAYS = 0.005  # where a sound network has none at all; beyond chance more than this are five of 200, or four of 100
-REPEATED, REGROUPED = (
-    1e-4,
-    1e-2,
-)  # of the logits' spread: nothing rounds anew in the same batch, a little does in another
+# Parts of the logits' spread: nothing rounds anew in the same batch, and a little may in another.
+REPEATED, REGROUPED = 1e-4, 1e-2
 WIDE = 10.0  # points between the ends of an interval
 
 
@@ -292,17 +290,19 @@ def interval(number: int) -> float:
     return 100 * (ends.high - ends.low)
 
 
-def run(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: PGD, *, seed: int = 0) -> list[Finding]:
+def run(
+    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: PGD, *, size: int = SAMPLE, seed: int = 0
+) -> list[Finding]:
     """Look for reasons to distrust a network's accuracy under an attack; a finding a check.
 
     images: float [N,C,H,W] in [0,1].  labels: int64 [N].  attack: a PGD, of any other record its ε alone, with a step of ε/4.
-    A sample of at most 200 images, as balanced over the classes as they allow, is drawn by the seed.  Each costs some 250
-    gradients, and 180 more and 500 passes if it stands.  The network is attacked in eval mode and left as it was.
-    Raises ValueError where images, labels and network do not fit.
+    A sample of at most `size` images, as balanced over the classes as they allow, is drawn by the seed.  Each costs some 250
+    gradients, and 180 more and 500 passes if it stands; more images show smaller differences.  The network is attacked in eval
+    mode and left as it was.  Raises ValueError where images, labels and network do not fit.
     """
     if not (images.is_floating_point() and len(images) == len(labels) > 0 and images.min() >= 0 and images.max() <= 1):
         raise ValueError("images must be floats in [0,1], one or more, and have a label each; divide bytes by 255")
-    chosen = sample(labels, seed)
+    chosen = sample(labels, size, seed)
     path = attack if isinstance(attack, PGD) else PGD(attack.eps, attack.eps / 4, STEPS)
     with frozen(model):
         with torch.no_grad():
@@ -317,12 +317,12 @@ def run(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: PG
         return [look(trial) for look in CHECKS]
 
 
-def sample(labels: torch.Tensor, seed: int) -> torch.Tensor:
-    """Positions of `SAMPLE` images at most, int64: a random one of each class, then another one of each, and so on."""
+def sample(labels: torch.Tensor, size: int, seed: int) -> torch.Tensor:
+    """Positions of `size` images at most, int64: a random one of each class, then another one of each, and so on."""
     order = np.random.default_rng(seed).permutation(len(labels))
     drawn = pd.Series(labels.cpu().numpy()[order])
     turn = drawn.groupby(drawn).cumcount().to_numpy()
-    return torch.from_numpy(order[turn.argsort(kind="stable")[:SAMPLE]]).to(labels.device)
+    return torch.from_numpy(order[turn.argsort(kind="stable")[:size]]).to(labels.device)
 
 
 def table(findings: Sequence[Finding]) -> str:

@@ -1,0 +1,246 @@
+"""From measured differences to words: up, down or undecided, by a rule that is written down and never typed in.
+
+A difference between two methods is uncertain twice.  Another seed would train another network, and other test images
+would count other mistakes; every seed is tested on the same images, so more seeds do not shrink the second part.  For
+the difference d_si of seed s = 1…S on image i = 1…N both are crossed random effects,
+
+    d_si = δ + seed_s + image_i + rest_si,      Var(mean) = σ²_seed/S + σ²_image/N + σ²_rest/(SN).
+
+With mean squares A over seeds, B over images and R of the rest, all divided by SN, A estimates σ²_seed/S + σ²_rest/(SN)
+and B − R estimates σ²_image/N.  Half of the 95 % interval is the root of max(t²A, u²B, t²A + u²(B − R)), where t and u
+are Student's quantiles for S − 1 and for the images' degrees of freedom.
+
+Each part keeps its own quantile: t²A + u²B covers at least as often as it says, whatever the parts' shares, because
+P(Z² ≤ q) is concave in q (Banerjee, Sankhya 22, 1960, 357–358).  One quantile for the sum, with Satterthwaite's degrees
+of freedom, does not: where three seeds agree by luck the sum takes the images' many degrees of freedom, and at the
+small levels of Holm's correction it errs several times too often.  Taking off R, which A holds already, costs none of
+that in simulation as long as the interval stays at least as wide as seeds alone or images alone make it: the maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special, stats
+
+LEVEL = 0.05
+DUST = 1e-9  # what rounding leaves of no difference
+
+
+class Spread(NamedTuple):
+    """Estimated parts of a mean's variance, A, B and R of the module's docstring, with their degrees of freedom."""
+
+    seeds: float
+    seeds_df: int
+    images: float = 0.0
+    images_df: float = 1.0
+    rest: float = 0.0
+
+    def half_width(self, level: float = LEVEL) -> float:
+        """Half the interval that misses the truth at most this often."""
+        t, u = special.stdtrit([self.seeds_df, self.images_df], level / 2)  # both negative, and only squared
+        seeds, images, rest = t**2 * self.seeds, u**2 * self.images, u**2 * self.rest
+        return float(max(seeds, images, seeds + images - rest) ** 0.5)
+
+    def p(self, estimate: float) -> float:
+        """The level at which the interval around `estimate` reaches 0: two-sided, and 0 below 1e-15."""
+        if estimate == 0 or np.isinf(self.half_width()):
+            return 1.0
+        if abs(estimate) >= self.half_width(1e-15):
+            return 0.0
+        return 10 ** optimize.brentq(lambda power: self.half_width(10**power) - abs(estimate), -15, 0)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference in points, its 95 % interval and two-sided p.  images is None where only seeds were counted."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+    images: int | None = None
+    spread: Spread | None = None  # None where the interval is made of several (`above_best`)
+
+
+def effect(values, classes=None, weights=None) -> Effect:
+    """The mean over seeds of Σ_i weights_i · values_si, with the error of seeds and of test images.
+
+    values: [S,N], of the same N test images under each of S seeds: points that one method is above another, or a
+    difference of such differences.  weights: [N], 1/N each unless given; `class_mean(classes, rare)`, or a contrast of
+    two such means.  classes: [N]; a test set has a fixed number of images a class, so images vary within theirs only.
+    One seed, or a class of one image, has no spread that is known: the interval is infinite and p = 1.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise ValueError(f"{values.shape} must be finite numbers [seeds, images]; for one number a seed: from_seeds")
+    images = values.shape[1]
+    classes = np.zeros(images) if classes is None else np.asarray(classes)
+    weights = np.full(images, 1 / images) if weights is None else np.asarray(weights, dtype=float)
+    if classes.shape != (images,) or weights.shape != (images,) or not np.isfinite(weights).all() or not weights.any():
+        raise ValueError(
+            f"classes {classes.shape} and weights {weights.shape}, not all 0, must be one an image: {images}"
+        )
+    used = weights != 0
+    return _effect(values[:, used] * weights[used], classes[used])
+
+
+def paired(ours, theirs, classes=None, weights=None) -> Effect:
+    """How many points of accuracy ours is above theirs.  ours, theirs: [S,N], whether image i was right under seed s.
+
+    Row s of both is the same seed and column i the same image.  Means of outcomes over settings that share seeds and
+    images will do, too.  classes and weights as in `effect`: accuracy per image without weights, balanced accuracy with
+    `class_mean(classes)`.
+    """
+    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"ours {ours.shape} and theirs {theirs.shape} must be the same seeds and images")
+    if any(((one < 0) | (one > 1)).any() for one in (ours, theirs)):
+        raise ValueError("outcomes are 0 or 1, or means of such, not percent")
+    return effect(100 * (ours - theirs), classes, weights)
+
+
+def from_seeds(differences: Sequence[float]) -> Effect:
+    """One difference a seed, of what has no form per image (a silhouette, the worst class): Student's t over seeds.
+
+    The test images' own error is not in it, and images is None.  Equal differences, other than 0, show the steps of
+    the measure and no spread: they are as undecided as a single seed.
+    """
+    values = np.asarray(differences, dtype=float)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise ValueError("differences must be finite numbers, one a seed; give `judge` None for what was not measured")
+    found = replace(_effect(values[:, None], None), images=None)
+    if found.estimate and not found.spread.seeds:
+        return replace(found, low=-np.inf, high=np.inf, p=1.0, spread=found.spread._replace(seeds=np.inf))
+    return found
+
+
+def _effect(parts: np.ndarray, classes: np.ndarray | None) -> Effect:
+    """parts: [S,N], what each image adds to its seed's value.  Without classes, images are no source of error."""
+    estimate = float(parts.sum(1).mean())
+    estimate = estimate if abs(estimate) > DUST else 0.0
+    spread = _spread(parts, classes)
+    half = spread.half_width()
+    return Effect(estimate, estimate - half, estimate + half, spread.p(estimate), *parts.shape, spread)
+
+
+def _spread(parts: np.ndarray, classes: np.ndarray | None) -> Spread:
+    seeds = len(parts)
+    if seeds == 1:
+        return Spread(np.inf, 1)
+    between = float(parts.sum(1).var(ddof=1)) / seeds
+    spread = Spread(between if between > DUST**2 else 0.0, seeds - 1)
+    if classes is None:
+        return spread
+    names, index = np.unique(classes, return_inverse=True)
+    member = (index[:, None] == np.arange(len(names))).astype(float)
+    count = member.sum(0)
+    if count.min() < 2:
+        return spread._replace(images=np.inf)
+    inside = parts - (parts @ member / count)[:, index]  # a seed's mean of the class taken out
+    image = inside.mean(0)
+    share = count / (count - 1) * (image**2 @ member)  # of each class in B
+    if share.sum() <= DUST**2:
+        return spread
+    rest = count / (count - 1) * (((inside - image) ** 2).sum(0) @ member) / ((seeds - 1) * seeds)
+    df = share.sum() ** 2 / (share**2 / (count - 1)).sum()  # Satterthwaite's, over classes (Cochran 1977, eq. 5.16)
+    return spread._replace(images=float(share.sum()), images_df=float(df), rest=float(rest.sum()))
+
+
+def class_mean(classes, chosen=None) -> np.ndarray:
+    """Weights [N] of the mean of class accuracies over the chosen classes (all unless given); they sum to 1."""
+    names, index, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    inside = np.isin(names, names if chosen is None else list(chosen))
+    if not inside.any():
+        raise ValueError(f"no test image is of the chosen classes {chosen}")
+    return (inside / counts / inside.sum())[index]
+
+
+def above_best(effects: Iterable[Effect]) -> Effect:
+    """Ours above the best of K rivals, from one Effect (ours − rival) a rival; the best is chosen on these very seeds.
+
+    The difference to the best is the smallest of the K true differences.  "Up" says that all are positive, so each is
+    tested at the full level (intersection–union; Berger, Technometrics 24, 1982).  "Down" says that some one is
+    negative, which is K tries, so each is tested at level/K (Bonferroni).  The interval covers for the same reasons:
+    the smallest lower end, and the smallest upper end at level/K.  The estimate, the smallest of the K, is the
+    difference to the rival that looks best, and favours the rival a little.
+    """
+    effects = list(effects)
+    if not effects:
+        raise ValueError("no rival: give one Effect a rival")
+    tries, nearest = len(effects), min(effects, key=lambda one: one.estimate)
+    up = max(one.p / 2 if one.estimate > 0 else 1 - one.p / 2 for one in effects)
+    down = tries * min(one.p / 2 if one.estimate < 0 else 1 - one.p / 2 for one in effects)
+    low = min(one.low for one in effects)
+    high = min(one.estimate + one.spread.half_width(LEVEL / tries) for one in effects)
+    return replace(nearest, low=low, high=high, p=min(1.0, 2 * up, 2 * down), spread=None)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Adjusted p [m]: where all below a level are called findings, there is a false one at most that often.
+
+    The smallest is multiplied by m, the next by m − 1, …, and none is smaller than the one before (Holm, Scandinavian
+    Journal of Statistics 6, 1979).  The rows may depend on each other.
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return adjusted.clip(max=1)
+
+
+def word(found: Effect | None, p: float | None = None, level: float = LEVEL) -> str:
+    """Up, down or undecided, by the effect's own p or an adjusted one; not measured for None."""
+    if found is None:
+        return "not measured"
+    if (found.p if p is None else p) >= level:
+        return "undecided"
+    return "up" if found.estimate > 0 else "down"
+
+
+def judge(claims: Mapping[str, Effect | None], level: float = LEVEL) -> pd.DataFrame:
+    """A row a claim: difference, low, high (each row's own 95 %), seeds, images, p after Holm over all rows, verdict.
+
+    The verdict follows p: in a long table a row may be undecided though its own interval leaves out 0.
+    """
+    measured = {name: one for name, one in claims.items() if one is not None}
+    adjusted = dict(zip(measured, holm([one.p for one in measured.values()]), strict=True))
+    rows = {}
+    for name, one in claims.items():
+        shown, p = one or Effect(*[np.nan] * 4, seeds=0), adjusted.get(name, np.nan)
+        rows[name] = (shown.estimate, shown.low, shown.high, shown.seeds, shown.images, p, word(one, p, level))
+    columns = ["difference", "low", "high", "seeds", "images", "p", "verdict"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
+    return frame.astype({"images": "Int64"})
+
+
+def chance_wins(rivals: Sequence[int]) -> tuple[float, int, int]:
+    """Wins against the best of k rivals if all methods were equal: how many to expect, and the ends of the middle 95 %.
+
+    rivals: k of each comparison; a win then has probability 1/(k + 1).  The range takes comparisons as independent;
+    where they share networks or images, the true one is wider.
+    """
+    chances = [1 / (k + 1) for k in rivals]
+    up_to = np.cumsum(reduce(np.convolve, [[1 - chance, chance] for chance in chances], np.ones(1)))
+    low, high = (int(np.argmax(up_to >= tail)) for tail in (LEVEL / 2, 1 - LEVEL / 2))
+    return sum(chances), low, high
+
+
+def seeds_needed(std: float, difference: float, power: float = 0.8, level: float = LEVEL) -> int:
+    """Seeds until a paired t-test finds a true difference with this probability.  std: of the difference, over seeds.
+
+    The test images' own error comes on top, and no number of seeds shrinks it.
+    """
+    if not (std > 0 and difference != 0 and 0 < level < power < 1):
+        raise ValueError("std must be positive, difference not 0, and power between level and 1")
+    size = abs(difference) / std
+    seeds = max(2, int(((stats.norm.isf(level / 2) - stats.norm.isf(power)) / size) ** 2))  # a t-test needs more
+    while stats.nct.sf(stats.t.isf(level / 2, seeds - 1), seeds - 1, size * seeds**0.5) < power:
+        seeds += 1
+    return seeds
