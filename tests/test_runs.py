@@ -428,6 +428,7 @@ def test_a_sweep_out_of_time_goes_on_later_to_the_same_end(finished, tmp_path, m
     assert len(reported) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_dask_cluster_survives_a_killed_worker_and_equals_the_local_one(tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     configs = [TINY.replace(epochs=12, seed=seed) for seed in range(3)]

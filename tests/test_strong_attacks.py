@@ -631,6 +631,7 @@ def published_survivors(model, images, labels, targets, seed):
     return standing
 
 
+@pytest.mark.slow
 def test_as_many_images_survive_as_under_the_published_auto_pgd(model):
     images, labels = digits(60)
     theirs = published_survivors(model, images, labels, 2, seed=0)

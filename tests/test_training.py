@@ -348,6 +348,7 @@ def test_bf16_training_keeps_float32_parameters_losses_and_optimizer_state(data)
     assert state.history[0]["loss"] == pytest.approx(full.history[0]["loss"], rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler on the CPU")
 def test_a_compiled_body_trains_to_the_same_up_to_rounding_and_its_state_loads_elsewhere(data):
     settings = config("SRAT-CE", epochs=1)
