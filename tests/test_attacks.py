@@ -17,17 +17,9 @@ from srat_utils.evaluation import evaluate
 from srat_utils.terms import LDAM, Facts, Focal
 from srat_utils.training import fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 # ε, step and pixels are multiples of 1/64, so that float32 adds them without rounding and equality can be exact.
 ATTACK = PGD(eps=16 / 64, step=3 / 64, steps=7, start="zero")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

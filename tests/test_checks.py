@@ -13,7 +13,8 @@ from srat_utils.losses import cross_entropy
 from srat_utils.runs import load_data
 from srat_utils.training import fit
 
-pytestmark = pytest.mark.slow  # a minute and a half: fourteen checks on each of fourteen planted failures
+# A minute and a half: fourteen checks on each of fourteen planted failures.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 EPS = 0.2
 ATTACK = PGD(EPS, 0.05, 20)
 SOUND = {"adversarial": {}, "natural": {"adversarial": False}, "LDAM": {"method": "LDAM"}}
@@ -21,14 +22,6 @@ ORDER = [
     "ε = 1", "larger ε", "more steps", "enough steps", "zero gradients", "float32", "flat softmax", "random search",
     "random network", "batch", "clean below attacked", "guessing", "classes", "images a class",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second one costs more than it brings on such images
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

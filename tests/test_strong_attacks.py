@@ -16,18 +16,10 @@ from srat_utils.attacks import APGD, PGD, Square, frozen, objectives, square
 from srat_utils.attacks.apgd import Climb, checkpoints
 from srat_utils.training import fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 EPS = 0.2
 ATTACKS = [APGD(EPS, 12), APGD(EPS, 12, "dlr"), APGD(EPS, 6, "targeted", targets=3), Square(EPS, 30)]
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache
