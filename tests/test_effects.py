@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from srat_utils.course import effects
-from srat_utils.course.effects import (
+from srat_utils import effects
+from srat_utils.effects import (
     above_best,
     chance_wins,
     class_mean,
