@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +29,22 @@ class Protocol:
     attacks: config → the attacks, in their order; a name of theirs ends in "@" and the budget ε.
     union: whether an image that one of them, or no attack at all, has turned is spared the others, so that "robust" is the worst
     case over all of them.  Otherwise every attack sees every image.
+    part: "test" or "validation", whose images are tried.
     """
 
     name: str
     attacks: Callable[[Config], Sequence]
     union: bool = False
+    part: str = "test"
 
     def key(self, config: Config) -> str:
         """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
         used = f"{list(self.attacks(config))} {self.union} {config.test_per_class} {config.seed}"
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
+
+    def on_validation(self) -> Protocol:
+        """The same on the validation images: what settings are chosen by."""
+        return replace(self, name=f"{self.name}_validation", part="validation")
 
 
 PAPER = Protocol("paper", lambda config: [config.evaluation_attack])

@@ -113,9 +113,10 @@ class Run:
 
     def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
         attacks, saved = protocol.attacks(self.config), time.monotonic()
-        bar = tqdm(
-            total=len(self.data.test) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress
-        )
+        tried = getattr(self.data, protocol.part)
+        if tried is None:
+            raise RunError(f"{self.config.name} held out no validation images; set validation=0.2, say, and train again")
+        bar = tqdm(total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress)
 
         def save(outcomes: Outcomes) -> None:
             nonlocal saved
@@ -127,7 +128,7 @@ class Run:
         with bar, cpu_threads(self.config.model, self.config.threads):
             done = evaluation.attempt(
                 self.model,
-                self.data.test,
+                tried,
                 attacks,
                 union=protocol.union,
                 seed=self.config.seed,

@@ -1,0 +1,109 @@
+"""Choosing settings on validation images: the test images are read once, when the choice is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from . import effects, evaluation
+from .config import Config
+from .evaluation import PAPER, Protocol
+from .records import ConfigError
+from .runs import load_data
+from .sweeps import sweep
+
+MEASURES = ("overall", "balanced", "well", "under", "worst")
+NOT_SETTINGS = {"seed", "device", "threads", "source"}
+
+
+def select(
+    configs: Iterable[Config],
+    by: str = "robust under",
+    protocol: Protocol = PAPER,
+    *,
+    over: Sequence[str] = (),
+    **options,
+) -> pd.DataFrame:
+    """Train the configs and compare their settings on validation images, best first; the test images stay unseen.
+
+    configs: of every setting the same seeds, with validation=0.2, say, or a set that brings validation images.
+    by: "clean" or "robust", then overall, balanced (mean over classes), well, under (means over the group) or worst.
+    over: settings that are averaged over, not compared ("method", where a schedule is to suit all of them).
+    options: of `sweep`.
+
+    Index: the settings that differ.  Columns: value in percent with low and high, its 95 % interval over seeds; below best
+    with its own low and high, paired by seed; p, whether that could be luck, after Holm's correction over the rows; seconds of
+    training.  With one seed there are no intervals.  Raises ConfigError where there is nothing to choose, or nothing to choose by.
+    """
+    rows = on_validation(configs, by, protocol, over=over, **options)
+    by_seed = rows["value"].unstack("seed")
+    by_seed = by_seed.loc[by_seed.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+    found = [effects.from_seeds(values) for values in by_seed.to_numpy()]
+    lost = [effects.from_seeds(values) for values in by_seed.to_numpy()[0] - by_seed.to_numpy()]
+    seconds = rows["seconds"].unstack("seed").mean(axis=1)
+    return pd.DataFrame(
+        {
+            "value": [one.estimate for one in found],
+            "low": [one.low for one in found],
+            "high": [one.high for one in found],
+            "below best": [one.estimate for one in lost],
+            "below best, low": [one.low for one in lost],
+            "below best, high": [one.high for one in lost],
+            "p": [1.0, *effects.holm([one.p for one in lost[1:]])],
+            "seeds": by_seed.shape[1],
+            "seconds": seconds[by_seed.index],
+        }
+    ).replace([np.inf, -np.inf], np.nan)
+
+
+def on_validation(
+    configs: Iterable[Config], by: str, protocol: Protocol = PAPER, *, over: Sequence[str] = (), **options
+) -> pd.DataFrame:
+    """The configs trained and tried on validation images: value in percent and seconds of training, means over `over`.
+
+    Index: the settings that differ, then seed.  Arguments and errors as of `select`.
+    """
+    configs = list(configs)
+    kind, _, measure = by.partition(" ")
+    if kind not in ("clean", "robust") or measure not in MEASURES:
+        raise ConfigError(f"by must be 'clean' or 'robust' and one of {', '.join(MEASURES)}, not {by!r}")
+    settings = differing(configs)
+    if unknown := set(over) - set(settings):
+        raise ConfigError(f"over names {', '.join(sorted(unknown))}, in which the configs do not differ")
+    compared = [name for name in settings if name not in over]
+    if not compared:
+        raise ConfigError("the configs differ in nothing but their seeds: there is nothing to choose")
+    for config in configs:
+        if config.validation is None and load_data(config).validation is None:
+            raise ConfigError(
+                "there are no validation images, and a choice on test images would make their accuracy worthless; "
+                "set validation=0.2, say, or store some as val_images or in a folder val/"
+            )
+    tried = protocol.on_validation()
+    runs = sweep(configs, protocols=(tried,), **options)
+    rows = pd.DataFrame([{name: shown(getattr(run.config, name)) for name in (*settings, "seed")} for run in runs])
+    rows["value"] = [of_run(run, tried, kind, measure) for run in runs]
+    rows["seconds"] = [run.provenance["seconds"] for run in runs]
+    grouped = rows.groupby([*compared, "seed"], sort=False)
+    if len(set(grouped.size().unstack("seed").fillna(0).to_numpy().ravel())) > 1:
+        raise ConfigError("every setting must have the same seeds (and the same settings in `over`) to be compared")
+    return grouped[["value", "seconds"]].mean()
+
+
+def differing(configs: Sequence[Config]) -> list[str]:
+    """The given settings in which configs differ, seeds aside."""
+    if not configs:
+        raise ConfigError("there is no config to choose from")
+    names = dict.fromkeys(name for config in configs for name in config.given if name not in NOT_SETTINGS)
+    return [name for name in names if len({repr(getattr(config, name)) for config in configs}) > 1]
+
+
+def shown(value):
+    """A setting as a table's index shows it: None and tuples as text."""
+    return value if isinstance(value, (int, float, str)) else "none" if value is None else ", ".join(map(str, value))
+
+
+def of_run(run, protocol: Protocol, kind: str, measure: str) -> float:
+    return float(evaluation.of_kind(run.summary(protocol).reset_index(), kind)[measure].iloc[0])
