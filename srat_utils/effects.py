@@ -28,6 +28,9 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
+from .evaluation import CLEAN, STRONG, Protocol
+from .runs import Run
+
 LEVEL = 0.05
 DUST = 1e-9  # what rounding leaves of no difference
 
@@ -162,6 +165,87 @@ def class_mean(classes, chosen=None) -> np.ndarray:
     return (inside / counts / inside.sum())[index]
 
 
+class Right(NamedTuple):
+    """What runs got right: the same seeds on the same images, of several settings with one seed the mean."""
+
+    seeds: tuple[int, ...]
+    tests: tuple[str, ...]  # fingerprints of the test sets, whose images stand side by side
+    share: np.ndarray  # [S,N], 0 … 1
+    classes: np.ndarray  # [N]; a class of another test set is another class
+    rare: np.ndarray  # bool [N]
+
+    @classmethod
+    def of(cls, runs: Iterable[Run], kind: str, protocol: Protocol) -> Right:
+        """kind: "clean", or "robust", the worst case over the protocol's attacks."""
+        found: dict[str, dict[int, list]] = {}
+        about = {}
+        for run in runs:
+            outcomes = run.outcomes(protocol)
+            said = outcomes.predictions[CLEAN] if kind == "clean" else outcomes.worst_case(protocol.union)
+            found.setdefault(outcomes.test, {}).setdefault(run.config.seed, []).append(said == outcomes.labels)
+            rare = np.asarray(run.rare)[outcomes.labels]
+            if (about.setdefault(outcomes.test, (outcomes.labels, rare))[1] != rare).any():
+                raise ValueError("the settings of one side differ in which classes are rare")
+        tests, seeds = tuple(sorted(found)), {tuple(sorted(by_seed)) for by_seed in found.values()}
+        if len(seeds) != 1 or len({len(runs) for by_seed in found.values() for runs in by_seed.values()}) != 1:
+            raise ValueError("every setting of one side must have the same seeds")
+        (seeds,) = seeds
+        share = np.hstack([[np.mean(found[test][seed], axis=0) for seed in seeds] for test in tests])
+        classes = np.concatenate([[f"{test} {label}" for label in about[test][0]] for test in tests])
+        return cls(seeds, tests, share, classes, np.concatenate([about[test][1] for test in tests]))
+
+    def weights(self, measure: str) -> np.ndarray:
+        """What each image weighs in "overall", "balanced", "well", "under" or "gap" (well − under)."""
+        if measure == "overall":
+            return np.full(len(self.classes), 1 / len(self.classes))
+        if measure == "balanced":
+            return class_mean(self.classes)
+        if measure == "gap":
+            return self.weights("well") - self.weights("under")
+        if measure not in ("well", "under"):
+            raise ValueError(f"measure must be overall, balanced, well, under, gap or worst, not {measure!r}")
+        return class_mean(self.classes, np.unique(self.classes[self.rare == (measure == "under")]))
+
+
+def difference(
+    ours: Iterable[Run],
+    theirs: Iterable[Run],
+    measure: str = "under",
+    kind: str = "robust",
+    protocol: Protocol = STRONG,
+    *,
+    against: str | None = None,
+) -> Effect | None:
+    """How many points ours are above theirs, with the error of seeds and of test images; None where nothing was measured.
+
+    ours, theirs: runs of the same seeds on the same test sets; of several settings with one seed the mean counts.
+    measure: "overall", per image; "balanced", "well" or "under", means of class accuracies; "gap", well − under; "worst" class,
+    which has no form per image: its interval holds the error of seeds alone.
+    kind: "clean" or "robust", of ours; against: of theirs, the same unless given.
+    """
+    ours, theirs, against = list(ours), list(theirs), against or kind
+    if not ours or not theirs:
+        return None
+    if measure == "worst":
+        return from_seeds(worst(ours, kind, protocol) - worst(theirs, against, protocol))
+    mine, other = Right.of(ours, kind, protocol), Right.of(theirs, against, protocol)
+    if (mine.seeds, mine.tests) != (other.seeds, other.tests) or (mine.rare != other.rare).any():
+        raise ValueError("ours and theirs must have the same seeds on the same test sets, with the same rare classes")
+    return paired(mine.share, other.share, mine.classes, mine.weights(measure))
+
+
+def level(runs: Iterable[Run], measure: str = "under", kind: str = "robust", protocol: Protocol = STRONG) -> Effect:
+    """The accuracy itself, in percent, with the same two errors; measure and kind as in `difference`."""
+    mine = Right.of(runs, kind, protocol)
+    return effect(100 * mine.share, mine.classes, mine.weights(measure))
+
+
+def worst(runs: Iterable[Run], kind: str, protocol: Protocol) -> pd.Series:
+    """Seed → accuracy of the worst class in percent, the mean over settings."""
+    rows = [(run.config.seed, run.summary(protocol).loc[[kind], "worst"].iloc[0]) for run in runs]
+    return pd.DataFrame(rows, columns=["seed", "worst"]).groupby("seed")["worst"].mean()
+
+
 def above_best(effects: Iterable[Effect]) -> Effect:
     """Ours above the best of K rivals, from one Effect (ours − rival) a rival; the best is chosen on these very seeds.
 
@@ -195,16 +279,16 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return adjusted.clip(max=1)
 
 
-def word(found: Effect | None, p: float | None = None, level: float = LEVEL) -> str:
+def word(found: Effect | None, p: float | None = None, alpha: float = LEVEL) -> str:
     """Up, down or undecided, by the effect's own p or an adjusted one; not measured for None."""
     if found is None:
         return "not measured"
-    if (found.p if p is None else p) >= level:
+    if (found.p if p is None else p) >= alpha:
         return "undecided"
     return "up" if found.estimate > 0 else "down"
 
 
-def judge(claims: Mapping[str, Effect | None], level: float = LEVEL) -> pd.DataFrame:
+def judge(claims: Mapping[str, Effect | None], alpha: float = LEVEL) -> pd.DataFrame:
     """A row a claim: difference, low, high (each row's own 95 %), seeds, images, p after Holm over all rows, verdict.
 
     The verdict follows p: in a long table a row may be undecided though its own interval leaves out 0.
@@ -214,7 +298,7 @@ def judge(claims: Mapping[str, Effect | None], level: float = LEVEL) -> pd.DataF
     rows = {}
     for name, one in claims.items():
         shown, p = one or Effect(*[np.nan] * 4, seeds=0), adjusted.get(name, np.nan)
-        rows[name] = (shown.estimate, shown.low, shown.high, shown.seeds, shown.images, p, word(one, p, level))
+        rows[name] = (shown.estimate, shown.low, shown.high, shown.seeds, shown.images, p, word(one, p, alpha))
     columns = ["difference", "low", "high", "seeds", "images", "p", "verdict"]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
     return frame.astype({"images": "Int64"})

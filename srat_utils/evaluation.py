@@ -92,6 +92,14 @@ class Outcomes:
         clean = [CLEAN] if union else []
         return {budget: (names, self.worst([*clean, *names])) for budget, names in budgets.items()}
 
+    def worst_case(self, union: bool) -> np.ndarray:
+        """The worst predictions, int16 [N], where all attacks have one budget.  Raises ValueError where they have several."""
+        robust = self.robust(union)
+        if len(robust) != 1:
+            raise ValueError(f"there are outcomes for ε = {', '.join(robust) or 'none'}, not for one budget")
+        ((_, said),) = robust.values()
+        return said
+
     def write(self, path: Path) -> None:
         noise = np.array([], np.uint8) if self.noise is None else self.noise
         said = np.stack(list(self.predictions.values()))

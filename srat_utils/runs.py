@@ -201,9 +201,7 @@ class Run:
         outcomes = self.outcomes(protocol)
         if kind not in ("clean", "robust"):
             raise ValueError(f"kind must be 'clean' or 'robust', not {kind!r}")
-        said = outcomes.predictions[evaluation.CLEAN]
-        if kind == "robust":
-            ((_, said),) = outcomes.robust(protocol.union).values()
+        said = outcomes.predictions[evaluation.CLEAN] if kind == "clean" else outcomes.worst_case(protocol.union)
         table = np.zeros((len(self.classes),) * 2, int)
         np.add.at(table, (outcomes.labels, said), 1)
         return pd.DataFrame(table, pd.Index(self.classes, name="true"), pd.Index(self.classes, name="predicted"))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from srat_utils import effects
+from srat_utils import Config, effects
 from srat_utils.effects import (
     above_best,
     chance_wins,
     class_mean,
+    difference,
     effect,
     from_seeds,
     holm,
@@ -18,6 +19,8 @@ from srat_utils.effects import (
     paired,
     word,
 )
+from srat_utils.evaluation import Outcomes
+from srat_utils.runs import Run
 
 
 def outcomes(generator, accuracies, seeds, images, *, shared=0.3, image=0.0, seed=0.0):
@@ -349,3 +352,74 @@ def test_seeds_needed_are_those_of_power_tables():
     sizes = {0.2: 199, 0.5: 34, 0.8: 15, 1.0: 10}  # G*Power 3.1, paired t-test, two-sided 5 %, power 80 %
     assert {size: effects.seeds_needed(1, size) for size in sizes} == sizes
     assert effects.seeds_needed(2, -1) == effects.seeds_needed(2, 1) and effects.seeds_needed(0.01, 5) == 2
+
+
+# Differences between runs.
+
+
+def made_up_runs(generator, seeds, *, tests=1, images=40, accuracy=0.7, settings=1, union=True):
+    """Runs whose outcomes under STRONG are made up: ten classes, the last five rare."""
+    counts = {str(c): 100 if c < 5 else 4 for c in range(10)}
+    made = []
+    for test in range(tests):
+        labels = np.arange(images, dtype=np.int16) % 10
+        for setting in range(settings):
+            for seed in seeds:
+                right = generator.random((3, images)) < accuracy
+                said = np.where(right, labels, (labels + 1) % 10).astype(np.int16)
+                outcomes = Outcomes(f"test {test}", labels, dict(zip(("clean", "a@0.2", "b@0.2"), said, strict=True)))
+                config = Config(seed=seed, imbalance=("step-10", "step-25")[setting])
+                made.append(Run(config, None, {"class_counts": counts}, {}, {"strong": outcomes}))
+    return made
+
+
+def accuracy(run, kind, chosen):
+    outcomes = run.said["strong"]
+    right = outcomes.predictions["clean"] == outcomes.labels
+    if kind == "robust":
+        right = right & np.all([outcomes.predictions[a] == outcomes.labels for a in ("a@0.2", "b@0.2")], axis=0)
+    return 100 * np.mean([right[outcomes.labels == c].mean() for c in chosen])
+
+
+@pytest.mark.parametrize("measure", ["under", "well", "balanced", "gap"])
+def test_a_difference_of_runs_is_that_of_their_class_accuracies(measure):
+    generator = np.random.default_rng(2)
+    ours, theirs = (made_up_runs(generator, (3, 0, 1), tests=2, settings=2, accuracy=a) for a in (0.8, 0.6))
+
+    def value(run, kind):
+        well, under = accuracy(run, kind, range(5)), accuracy(run, kind, range(5, 10))
+        return {"under": under, "well": well, "balanced": (well + under) / 2, "gap": well - under}[measure]
+
+    for kind, against in (("clean", None), ("robust", None), ("robust", "clean")):
+        found = difference(ours[::-1], theirs, measure, kind, against=against)
+        expected = np.mean([value(run, kind) for run in ours]) - np.mean(
+            [value(run, against or kind) for run in theirs]
+        )
+        assert found.estimate == pytest.approx(expected) and found.seeds == 3
+    level = effects.level(ours, measure)
+    assert level.estimate == pytest.approx(np.mean([value(run, "robust") for run in ours]))
+
+
+def test_the_worst_class_is_each_runs_own():
+    generator = np.random.default_rng(3)
+    ours, theirs = (made_up_runs(generator, (0, 1), settings=2, accuracy=a) for a in (0.8, 0.6))
+    found = difference(ours, theirs, "worst")
+    lowest = [
+        np.mean([min(accuracy(run, "robust", [c]) for c in range(10)) for run in runs]) for runs in (ours, theirs)
+    ]
+    assert found.estimate == pytest.approx(lowest[0] - lowest[1]) and found.images is None
+
+
+def test_runs_that_do_not_pair_are_refused_and_no_runs_are_not_measured():
+    generator = np.random.default_rng(4)
+    runs = made_up_runs(generator, (0, 1))
+    assert difference(runs, []) is None
+    with pytest.raises(ValueError, match="same seeds"):
+        difference(runs, runs[:1])
+    with pytest.raises(ValueError, match="same seeds"):
+        difference(made_up_runs(generator, (0, 1), settings=2)[:3], runs)
+    with pytest.raises(ValueError, match="same test sets"):
+        difference(runs, made_up_runs(generator, (0, 1), tests=2))
+    with pytest.raises(ValueError, match="measure must be"):
+        difference(runs, runs, "rare")
+    assert difference(runs, runs).p == 1
