@@ -57,29 +57,20 @@ def table(**options) -> pd.DataFrame:
 
     eligible: whether rule 4 lets it take the preset's place.  verdict: "up" where it is better.  options: of `sweep`.
     """
-    parts = []
-    for name in FAMILIES:
-        rows = on_validation(candidates(name), BY, over=["method"], **options)
-        by_seed, seconds = (rows[column].unstack("seed") for column in ("value", "seconds"))
+    rows, beside = [], {}
+    for name, values in FAMILIES.items():
+        found = on_validation(candidates(name), BY, over=["method"], **options)
+        by_seed, seconds = (found[column].unstack("seed") for column in ("value", "seconds"))
         preset = getattr(Config("digits", method="SRAT-CE"), name)
-        beside = {
-            value: effects.from_seeds(by_seed.loc[value] - by_seed.loc[preset])
-            for value in FAMILIES[name]
-            if value != preset
-        }
-        judged = effects.judge(beside).drop(columns="images").reindex(FAMILIES[name])
-        parts.append(
-            pd.DataFrame(
-                {
-                    "setting": name,
-                    "tried": FAMILIES[name],
-                    "eligible": [value not in COSTLY.get(name, ()) for value in FAMILIES[name]],
-                    "seconds": seconds.mean(axis=1).reindex(FAMILIES[name]),
-                    "robust balanced": by_seed.mean(axis=1).reindex(FAMILIES[name]),
-                }
-            ).join(judged.assign(verdict=judged["verdict"].fillna("preset")))
-        )
-    return pd.concat(parts, ignore_index=True)
+        for value in values:
+            eligible = value not in COSTLY.get(name, ())
+            rows.append((name, value, eligible, seconds.loc[value].mean(), by_seed.loc[value].mean()))
+            if value != preset:
+                beside[name, value] = effects.from_seeds(by_seed.loc[value] - by_seed.loc[preset])
+    frame = pd.DataFrame(rows, columns=["setting", "tried", "eligible", "seconds", BY])
+    judged = effects.judge(beside).drop(columns="images")
+    judged.index = pd.MultiIndex.from_tuples(judged.index, names=["setting", "tried"])
+    return frame.join(judged, on=["setting", "tried"]).fillna({"verdict": "preset"})
 
 
 def replaced(rows: pd.DataFrame) -> dict[str, float]:

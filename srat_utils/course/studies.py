@@ -31,7 +31,7 @@ MODES: dict[str, dict] = {
         "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 100, "test_per_class": 10},
     },
     "laptop": {
-        "seeds": 3,
+        "seeds": 3,  # of what is trained on the spot; results/ holds more
         "digits": {},
         "images": {"epochs": 20, "model": "small-cnn", "max_per_class": 500, "test_per_class": 100},
     },
@@ -50,6 +50,12 @@ SRAT = ("SRAT-CE", "SRAT-Focal", "SRAT-LDAM")
 FIGURE_4 = ("CE", "DRCB-LDAM", "SRAT-LDAM")  # whose features the paper shows
 LAMBDAS = (0.0, 0.3, 1.0, 4.0, 8.0)  # Figure 6
 RATIOS = (10.0, 50.0, 100.0, 200.0)  # Figure 5, beside the class-balanced weights
+PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook 02's rule finds
+    "digits": (("1", "8"), ("5", "9"), ("4", "7"), ("2", "3")),
+    "cifar10": (("cat", "horse"), ("automobile", "truck"), ("bird", "frog"), ("dog", "deer")),
+}
+PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
+STORED_SEEDS = 10  # of the digits in results/
 
 # What a reader could doubt among the choices that the paper leaves open: name → (method, the changed settings).
 SWITCHES: dict[str, tuple[str, dict]] = {
@@ -98,6 +104,39 @@ def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
     ]
 
 
+def preliminary(base: Config, seeds: Iterable[int]) -> list[Config]:
+    """Figures 1 and 7–9: plain training, natural and adversarial, on the four sets."""
+    return [
+        base.replace(imbalance=imbalance, method="CE", adversarial=adversarial, seed=seed)
+        for imbalance in imbalances(base.dataset)
+        for adversarial in (False, True)
+        for seed in seeds
+    ]
+
+
+def binary(base: Config, seeds: Iterable[int], ratios: Iterable[float] = PAIR_RATIOS) -> list[Config]:
+    """Figures 2 and 10–12: two classes, natural and adversarial training, a growing weight on the rare one."""
+    step = base.replace(imbalance=hardest(base.dataset, "step"), method="CB-Reweight")
+    return [
+        step.replace(classes=pair, weight_ratio=ratio, adversarial=adversarial, seed=seed)
+        for pair in PAIRS[base.dataset]
+        for ratio in ratios
+        for adversarial in (False, True)
+        for seed in seeds
+    ]
+
+
+def deferral(base: Config, seeds: Iterable[int]) -> list[Config]:
+    """Class-balanced weights from the start and from T_d = 0.8 and 0.5 of the epochs, in the preset's epochs and in twice as many."""
+    step = base.replace(imbalance=hardest(base.dataset, "step"))
+    return [
+        step.replace(method=method, epochs=times * step.epochs, seed=seed, **changes)
+        for times in (1, 2)
+        for method, changes in (("CB-Reweight", {}), ("DRCB-CE", {}), ("DRCB-CE", {"reweight_at": 0.5}))
+        for seed in seeds
+    ]
+
+
 def figure_5(base: Config, seeds: Iterable[int], ratios: Iterable[float] = RATIOS) -> list[Config]:
     """Figure 5: the SRAT variants with plain under:well weight ratios on a Step set; None stands for class-balanced weights."""
     step = hardest(base.dataset, "step")
@@ -135,9 +174,19 @@ def hardest(dataset: str, kind: str) -> str:
 
 
 def everything(base: Config, seeds: Iterable[int]) -> list[Config]:
-    pairs = [pair for pairs in switchboard(base, seeds).values() for pair in pairs]
-    both = [config for pair in pairs for config in pair]
-    return benchmark(base, seeds) + figure_5(base, seeds) + figure_6(base, seeds) + both
+    """All that results/ holds of the digits, seed by seed, so that whatever is finished is balanced.
+
+    Figures 5 and 6 are on the first half of the seeds, the weight ratios between the ends of Figure 2 on the first three.
+    """
+    seeds, listed = list(seeds), []
+    for place, seed in enumerate(seeds):
+        listed += benchmark(base, [seed]) + preliminary(base, [seed])
+        listed += [config for pairs in switchboard(base, [seed]).values() for pair in pairs for config in pair]
+        listed += binary(base, [seed], PAIR_RATIOS if place < 3 else (PAIR_RATIOS[0], PAIR_RATIOS[-1]))
+        listed += deferral(base, [seed])
+        if 2 * place < len(seeds):
+            listed += figure_5(base, [seed]) + figure_6(base, [seed])
+    return list(dict.fromkeys(listed))
 
 
 def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
@@ -209,8 +258,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.trial:
         changes |= {"max_per_class": options.trial, "test_per_class": max(1, options.trial // 10)}
     if options.dataset == "digits":
-        base, seeds = for_mode("laptop")
-        configs = everything(base.replace(**changes), seeds)
+        base, _ = for_mode("laptop")
+        configs = everything(base.replace(**changes), range(STORED_SEEDS))
     else:
         configs = papers_own(options.dataset, **changes)
     folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
