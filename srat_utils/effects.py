@@ -223,15 +223,27 @@ def difference(
     which has no form per image: its interval holds the error of seeds alone.
     kind: "clean" or "robust", of ours; against: of theirs, the same unless given.
     """
-    ours, theirs, against = list(ours), list(theirs), against or kind
-    if not ours or not theirs:
+    return contrast([(1, ours, kind), (-1, theirs, against or kind)], measure, protocol)
+
+
+def contrast(
+    sides: Iterable[tuple[float, Iterable[Run], str]], measure: str = "under", protocol: Protocol = STRONG
+) -> Effect | None:
+    """Σ sign · accuracy over sides (sign, runs, kind), in points: a difference of two differences has four of them.
+
+    All sides: the same seeds on the same test sets, with the same rare classes.  Else as `difference`.
+    """
+    sides = [(sign, list(runs), kind) for sign, runs, kind in sides]
+    if not all(runs for _, runs, _ in sides):
         return None
     if measure == "worst":
-        return from_seeds(worst(ours, kind, protocol) - worst(theirs, against, protocol))
-    mine, other = Right.of(ours, kind, protocol), Right.of(theirs, against, protocol)
-    if (mine.seeds, mine.tests) != (other.seeds, other.tests) or (mine.rare != other.rare).any():
-        raise ValueError("ours and theirs must have the same seeds on the same test sets, with the same rare classes")
-    return paired(mine.share, other.share, mine.classes, mine.weights(measure))
+        return from_seeds(sum(sign * worst(runs, kind, protocol) for sign, runs, kind in sides))
+    parts = [(sign, Right.of(runs, kind, protocol)) for sign, runs, kind in sides]
+    first = parts[0][1]
+    for _, part in parts:
+        if (part.seeds, part.tests) != (first.seeds, first.tests) or (part.rare != first.rare).any():
+            raise ValueError("all sides must have the same seeds on the same test sets, with the same rare classes")
+    return effect(100 * sum(sign * part.share for sign, part in parts), first.classes, first.weights(measure))
 
 
 def level(runs: Iterable[Run], measure: str = "under", kind: str = "robust", protocol: Protocol = STRONG) -> Effect:

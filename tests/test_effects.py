@@ -423,3 +423,14 @@ def test_runs_that_do_not_pair_are_refused_and_no_runs_are_not_measured():
     with pytest.raises(ValueError, match="measure must be"):
         difference(runs, runs, "rare")
     assert difference(runs, runs).p == 1
+
+
+def test_a_difference_of_differences_is_of_the_same_seeds_and_images():
+    generator = np.random.default_rng(5)
+    a, b, c, d = (made_up_runs(generator, (0, 1, 2)) for _ in range(4))
+    found = effects.contrast([(1, a, "robust"), (-1, b, "robust"), (-1, c, "clean"), (1, d, "clean")], "balanced")
+    one, other = difference(a, b, "balanced"), difference(c, d, "balanced", "clean")
+    assert found.estimate == pytest.approx(one.estimate - other.estimate)
+    assert effects.contrast([(1, a, "robust"), (-1, [], "robust")]) is None
+    lowest = effects.contrast([(1, a, "robust"), (-1, b, "robust")], "worst")
+    assert lowest == difference(a, b, "worst")

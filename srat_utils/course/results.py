@@ -23,6 +23,7 @@ from ..provenance import PROJECT, VERSIONS
 from ..runs import Run, write
 from ..sources import slug
 from ..sweeps import sweep
+from . import theory
 
 FOLDER = PROJECT / "results"
 ORDER = ["imbalance", "method", "adversarial", "seed", "fingerprint"]  # how the rows of runs.csv are ordered
@@ -121,6 +122,40 @@ def export_features(run: Run, folder: Path | None = None, *, per_class: int = 10
             np.savez_compressed(file, features=z, labels=sample.labels)
 
     write(target, save)
+
+
+def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None:
+    """Add to `folder`/<dataset>/separability.csv how well the classes part in the features of test images, clean and attacked.
+
+    A row a run and kind of images: `features.separability`, and of two classes `theory.measured_t`, too.  Runs that are there
+    already are not measured again.
+    """
+    for dataset, own in pd.Series(list(runs)).groupby([run.config.dataset for run in runs]):
+        home = Path(folder or FOLDER) / dataset
+        known = separability(dataset, Path(folder or FOLDER))
+        rows = []
+        for run in own:
+            if not known.empty and run.config.fingerprint in known.index.get_level_values("fingerprint"):
+                continue
+            for images, attack in (("clean", None), ("attacked", run.config.evaluation_attack)):
+                z, labels = features.penultimate(run.model, run.data.test, attack), run.data.test.labels
+                measured = features.separability(z, labels)
+                if len(run.classes) == 2:
+                    measured["t"] = theory.measured_t(z, labels)
+                rows.append({"fingerprint": run.config.fingerprint, "images": images} | measured)
+        if rows:
+            new = pd.DataFrame(rows).set_index(["fingerprint", "images"])
+            home.mkdir(parents=True, exist_ok=True)
+            whole = pd.concat([known, new]).sort_index()
+            write(home / "separability.csv", lambda path, whole=whole: whole.to_csv(path, float_format="%.6g"))
+
+
+def separability(dataset: str, folder: Path | None = None) -> pd.DataFrame:
+    """What `export_separability` wrote, index (fingerprint, images "clean" or "attacked"); empty if there is nothing."""
+    path = Path(folder or FOLDER) / dataset / "separability.csv"
+    if not path.exists():
+        return pd.DataFrame()
+    return pd.read_csv(path, dtype={"fingerprint": str}).set_index(["fingerprint", "images"])
 
 
 def row(run: Run) -> dict[str, str]:

@@ -1,0 +1,175 @@
+"""The ledger: every claim takes the difference that it says, and none is judged from what was not measured."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from srat_utils import Config, effects
+from srat_utils.course import claims, studies
+from srat_utils.course.claims import Stage, every_claim, judged
+from srat_utils.evaluation import PAPER, STRONG, Outcomes
+from srat_utils.runs import Run
+
+BASE = Config()
+SEEDS = (0, 1)
+COUNTS = {str(c): 100 if c < 5 else 4 for c in range(10)}
+
+
+def answered(config, attack_costs=0.2):
+    """A run whose accuracies are made up from a hash of its config."""
+    generator = np.random.default_rng(zlib.crc32(config.name.encode()))
+    names = list(config.classes or COUNTS)
+    counts = dict.fromkeys(names, 100) | {names[-1]: 4} if config.classes else COUNTS
+    labels = np.arange(20 * len(names), dtype=np.int16) % len(names)
+    level = generator.uniform(0.4, 0.9)
+
+    def said(level):
+        return np.where(generator.random(len(labels)) < level, labels, (labels + 1) % len(names)).astype(np.int16)
+
+    clean, weak, hard = said(level), said(level - attack_costs), said(level - 2 * attack_costs)
+    test = "-".join(names)
+    paper = Outcomes(test, labels, {"clean": clean, "pgd-20@0.2": weak})
+    strong = Outcomes(test, labels, {"clean": clean, "pgd-20@0.2": weak, "apgd@0.2": hard})
+    return Run(config, None, {"class_counts": counts}, {}, {"paper": paper, "strong": strong})
+
+
+@pytest.fixture(scope="module")
+def stage():
+    runs = {config.fingerprint: answered(config) for config in studies.everything(BASE, SEEDS)}
+    for config in studies.figure_5(BASE, SEEDS) + studies.figure_6(BASE, SEEDS):
+        runs.setdefault(config.fingerprint, answered(config))
+    return Stage("made up", BASE, runs, SEEDS)
+
+
+@pytest.fixture(scope="module")
+def ledger(stage):
+    return judged(every_claim(), stage)
+
+
+def accuracy(run, protocol, kind, chosen):
+    said = run.outcomes(protocol)
+    right = (said.predictions["clean"] if kind == "clean" else said.worst_case(protocol.union)) == said.labels
+    return 100 * np.mean([right[said.labels == c].mean() for c in chosen])
+
+
+def mean(stage, configs, protocol, kind, chosen):
+    return np.mean([accuracy(stage.stored[config.fingerprint], protocol, kind, chosen) for config in configs])
+
+
+def row(ledger, shown, attack):
+    (found,) = ledger[(ledger["shown"] == shown) & (ledger["attack"] == attack)].to_dict("records")
+    return found
+
+
+def test_twins_are_the_mean_over_four_sets_and_seeds(stage, ledger):
+    for attack, protocol in claims.ATTACKS.items():
+        ours, theirs = (
+            mean(stage, [BASE.replace(imbalance=i, method=m, seed=s) for i in studies.imbalances("digits") for s in SEEDS],
+                 protocol, "robust", range(5, 10))
+            for m in ("SRAT-Focal", "DRCB-Focal")
+        )  # fmt: skip
+        found = row(ledger, "SRAT-Focal − DRCB-Focal, rare classes, robust", attack)
+        assert found["difference"] == pytest.approx(ours - theirs) and found["seeds"] == 2
+
+
+def test_a_wider_gap_is_positive(stage, ledger):
+    def gap(adversarial):
+        configs = [BASE.replace(imbalance="exp-25", method="CE", adversarial=adversarial, seed=s) for s in SEEDS]
+        return mean(stage, configs, PAPER, "clean", range(5)) - mean(stage, configs, PAPER, "clean", range(5, 10))
+
+    found = row(ledger, "clean gap well − rare, adversarial − natural, Exp, larger ratio", "none")
+    assert found["difference"] == pytest.approx(gap(True) - gap(False))
+
+
+def test_a_loss_of_the_frequent_class_is_positive_and_compared_with_natural_trainings(stage, ledger):
+    def level(adversarial, ratio, protocol, kind):
+        configs = [config for config in studies.binary(BASE, SEEDS, [ratio]) if config.adversarial == adversarial]
+        return mean(stage, configs, protocol, kind, [0])
+
+    lost = level(True, 1, STRONG, "robust") - level(True, 200, STRONG, "robust")
+    natural = level(False, 1, PAPER, "clean") - level(False, 200, PAPER, "clean")
+    found = row(ledger, "loss of the frequent class, robust, adversarial − clean, natural", "STRONG")
+    assert found["difference"] == pytest.approx(lost - natural)
+    assert row(ledger, "frequent class, robust, ρ = 1 − ρ = 200", "STRONG")["difference"] == pytest.approx(lost)
+
+
+def test_the_best_rival_is_the_hardest_one(stage, ledger):
+    each = [
+        effects.difference(*stage.runs({"method": "SRAT-CE"}, {"method": name}), "overall")
+        for name in ("CE", "CB-Reweight", "DRCB-CE")
+    ]
+    found = row(ledger, "SRAT-CE − the best other CE method, overall, robust", "STRONG")
+    assert found["difference"] == pytest.approx(min(one.estimate for one in each))
+    assert found["high"] >= min(one.high for one in each)
+
+
+def test_very_low_is_below_guessing(stage, ledger):
+    configs = [BASE.replace(imbalance="step-10", method="CE", seed=s) for s in SEEDS]
+    found = row(ledger, "10 % (guessing) − rare classes' robust accuracy, Step, smaller ratio", "PGD-20")
+    assert found["difference"] == pytest.approx(10 - mean(stage, configs, PAPER, "robust", range(5, 10)))
+    assert found["low"] < found["difference"] < found["high"]
+
+
+def test_twice_the_epochs_and_an_earlier_deferral_are_other_runs(stage):
+    (late, early) = stage.runs(
+        {"imbalance": "step", "method": "DRCB-CE", "times": 2, "reweight_at": 0.5},
+        {"imbalance": "step", "method": "CB-Reweight"},
+    )
+    assert {run.config.epochs for run in late} == {80} and {run.config.reweight_at for run in late} == {0.5}
+    assert {run.config.epochs for run in early} == {40}
+
+
+def test_everything_but_the_features_is_measured_by_the_studies(ledger):
+    assert set(ledger[ledger["verdict"] == "not measured"]["notebook"]) == {"03", "04", "07"}
+    missing = ledger[(ledger["verdict"] == "not measured") & (ledger["notebook"] == "07")]
+    assert missing["shown"].str.contains("attacked test images").all()
+
+
+def test_features_are_compared_seed_by_seed(stage):
+    values = {}
+    for config in studies.preliminary(BASE, SEEDS):
+        for images in ("clean", "attacked"):
+            values[config.fingerprint, images] = {
+                "silhouette": config.seed + 2.0 * config.adversarial + (images == "clean")
+            }
+    features = pd.DataFrame.from_dict(values, orient="index")
+    told = judged(
+        every_claim(),
+        dataclasses.replace(stage, features=features.assign(variance_ratio=1.0, probe_accuracy=1.0, t=1.0)),
+    )
+    found = row(told, "silhouette, ten classes, attacked test images, natural − adversarial", "none")
+    assert found["difference"] == pytest.approx(-2) and found["seeds"] == 2
+
+
+def test_holm_runs_over_a_notebooks_claims_of_one_attack(stage, ledger):
+    own = [claim for claim in every_claim() if claim.notebook == "05"]
+    alone = judged(own, stage)
+    both = ledger[ledger["notebook"] == "05"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, both)
+    found = {c.shown: c.found(stage, STRONG) for c in own if not c.clean}
+    expected = effects.judge(found)["p"]
+    strong = alone[alone["attack"] == "STRONG"].set_index("shown")["p"]
+    assert np.allclose(strong[expected.index], expected)
+
+
+def test_a_stage_without_runs_is_not_measured_and_claims_are_told_once():
+    told = judged(every_claim(), Stage("nothing", Config("cifar10"), {}, [0]))
+    assert set(told["verdict"]) == {"not measured"}
+    keys = told[["section", "claim", "shown", "attack"]]
+    assert not keys.duplicated().any() and set(told["paper"]) == {"up", "no change"}
+
+
+def test_seeds_that_one_side_lacks_are_left_out(stage):
+    gone = BASE.replace(imbalance="exp-10", method="DRCB-CE", seed=1).fingerprint
+    less = dataclasses.replace(stage, stored={key: run for key, run in stage.stored.items() if key != gone})
+    found = row(judged(every_claim(), less), "SRAT-CE − DRCB-CE, overall, robust", "PGD-20")
+    assert found["seeds"] == 1 and found["verdict"] == "undecided"
+
+
+def test_the_table_has_a_line_a_claim_and_a_column_an_attack(stage):
+    text = claims.table("05", stage).text
+    assert "PGD-20" in text and "STRONG" in text and "the paper says" in text
+    assert text.count("SRAT-LDAM − DRCB-LDAM") == 4
