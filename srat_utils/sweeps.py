@@ -109,11 +109,23 @@ def _attempt(
     return config.name, None
 
 
-def tidy(runs: Iterable[Run], *settings: str, per_class: bool = False, protocol: Protocol = PAPER) -> pd.DataFrame:
-    """One frame of many runs: the named settings, "collapsed", then under the protocol summary rows or, per_class, metrics rows."""
+def tidy(
+    runs: Iterable[Run],
+    *settings: str,
+    per_class: bool = False,
+    protocol: Protocol = PAPER,
+    beside: Protocol | None = None,
+) -> pd.DataFrame:
+    """One frame of many runs: the named settings, "collapsed", then under the protocol summary rows or, per_class, metrics rows.
+
+    beside: a second protocol, whose robust accuracy is added under its own name as the kind ("strong" for STRONG).
+    """
     parts = []
     for run in runs:
         metrics = run.metrics if protocol is PAPER else run.evaluate(protocol)
+        if beside is not None:
+            harder = evaluation.of_kind(run.evaluate(beside), "robust").assign(kind=beside.name)
+            metrics = pd.concat([metrics, harder], ignore_index=True)
         part = metrics.copy() if per_class else evaluation.summarise(metrics).reset_index()
         for position, name in enumerate(settings):
             part.insert(position, name, [getattr(run.config, name)] * len(part))

@@ -225,3 +225,36 @@ def test_given_clean_90_pgd_50_and_apgd_10_every_picture_and_table_says_robust_1
 
 
 PLANE = np.zeros((4, 2)), ImageDataset(np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 0, 1]), ("3", "8"), "pair")
+
+
+def test_a_second_protocol_stands_beside_the_first_in_every_picture():
+    by_kind = {"clean": 90.0, "robust": 50.0, "strong": 10.0}
+    rows = [
+        ("3" if group == "well" else "8", group, 100, kind, f"{kind}@0.2", value, 100)
+        for kind, value in by_kind.items()
+        for group in ("well", "under")
+    ]
+    metrics = pd.DataFrame(rows, columns=["class", "group", "images", "kind", "attack", "accuracy", "predicted"])
+    metrics = pd.concat(
+        metrics.assign(adversarial=a, method="CE", imbalance="step-10", seed=0, weight_ratio=r, separation_weight=0.3)
+        for a in (False, True)
+        for r in (1.0, 10.0)
+    )
+    keys = ["imbalance", "adversarial", "method", "seed", "weight_ratio"]
+    summaries = pd.concat(
+        summarise(own).reset_index().assign(**dict(zip(keys, key, strict=True))) for key, own in metrics.groupby(keys)
+    )
+    adversarial = metrics[metrics["adversarial"]]
+    for alt in (
+        plots.class_accuracy(metrics).alt,
+        plots.against_ratio(metrics, mark=10.0).alt,
+        plots.method_bars(summaries).alt,
+        plots.setting_curves(summaries, "weight_ratio", 10.0, "ratio").alt,
+        panels.separation(adversarial, {0.3: {"probe_accuracy": 30.0, "variance_ratio": 1.0}}, 0.3, *PLANE, "PCA").alt,
+        panels.ratio_explorer(panels.curves_of(metrics), panels.curves_of(metrics), 10.0).alt,
+    ):
+        assert all(said in alt for said in ("90", "50", "10")), alt
+    assert (
+        "STRONG" in plots.class_method(metrics, kind="strong").alt
+        and ": CE 10" in plots.class_method(metrics, kind="strong").alt
+    )

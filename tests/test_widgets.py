@@ -378,7 +378,7 @@ def ratio_metrics(ratios=(1.0, 10.0, 200.0), seeds=(0, 1)):
 
 def test_ratio_curves_are_means_and_ranges_over_seeds():
     curves = panels.curves_of(ratio_metrics())
-    table = curves["adversarial training,\nrobust accuracy", "under"]
+    table = curves["adversarial training,\nunder PGD-20", "under"]
     assert table.index.tolist() == [1, 10, 200] and table.loc[10].tolist() == [20.5, 20, 21]
     assert len(curves) == 6
 
@@ -390,7 +390,7 @@ def test_the_readers_point_is_drawn_as_a_diamond_and_told(shown):
     assert without.html().count(diamond) == 1 and with_point.html().count(diamond) == 7  # one of them in the key
     assert (
         "nothing trained yet" in without.alt
-        and "adversarial training, robust accuracy, under, ratio 30: 20 %" in with_point.alt
+        and "adversarial training, under PGD-20, under, ratio 30: 20 %" in with_point.alt
     )
 
 

@@ -14,7 +14,7 @@ from ..evaluation import of_kind
 from ..images import ImageDataset, under_represented
 from ..imbalance import class_counts
 from . import theory
-from .plots import COLOURS, PANELS, UNDER, WELL, class_colours
+from .plots import COLOURS, PANELS, UNDER, WELL, class_colours, kinds
 from .svg import Chart, Panels
 
 MEASURED = "#006B4F"
@@ -148,6 +148,8 @@ def curves_of(metrics: pd.DataFrame) -> Curves:
     """
     found = {}
     for adversarial, kind, name in PANELS:
+        if kind not in kinds(metrics):
+            continue
         rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         for group in COLOURS:
             own = rows[rows["group"] == group]
@@ -160,9 +162,12 @@ def ratio_explorer(curves: Curves, yours: Curves, ratio: float) -> Panels:
     charts, said = [], []
     reach = max(table.index.max() for table in curves.values())
     width = np.log10(max(reach, 2))
-    for _, _, name in PANELS:
+    names = list(dict.fromkeys(name for name, _ in curves))
+    for name in names:
         title = name.replace("\n", " ")
-        chart = Chart((-0.08, width + 0.12), (-3, 112), width=300, title=title, x_label="weight ratio, under : well")
+        chart = Chart(
+            (-0.08, width + 0.12), (-3, 112), width=900 // len(names), title=title, x_label="weight ratio, under : well"
+        )
         chart.y_ticks([0, 50, 100])
         marks = [tick for tick in (1, 2, 5, 10, 25, 50, 100, 200) if tick <= reach]
         chart.ticks(np.log10(marks), [str(tick) for tick in marks])
@@ -206,7 +211,7 @@ def separation(
     accuracies: `sweeps.tidy(…, "separation_weight", "seed", per_class=True)`, means over seeds.  measured: λ → numbers of
     `features.separability`.  points: the training images of `dataset` in the plane [N,2], centred and scaled alike for all λ.
     """
-    parts = {kind: of_kind(accuracies, kind) for kind in ("clean", "robust")}
+    parts = {kind: of_kind(accuracies, kind) for kind in kinds(accuracies)}
     lambdas = sorted(measured)
     place = lambdas.index(value)
     curves = Chart(
@@ -218,7 +223,7 @@ def separation(
     for group, colour in COLOURS.items():
         for kind, rows in parts.items():
             table = rows[rows["group"] == group].groupby("separation_weight")["accuracy"].mean().loc[lambdas]
-            curves.line(range(len(lambdas)), table, colour, dash="" if kind == "clean" else "5 3")
+            curves.line(range(len(lambdas)), table, colour, dash={"clean": "", "robust": "5 3", "strong": "1 3"}[kind])
             curves.points(range(len(lambdas)), table, colour, triangle=group == "under")
             curves.text(place, table[value], f"{table[value]:.0f}", colour=colour, dx=6, dy=-6)
             said.append(f"{group} {kind} {table[value]:.0f} %")
@@ -237,11 +242,12 @@ def separation(
 
     bars = Chart((-0.6, len(under) - 0.4), (0, 112), width=300, height=280, title="accuracy per class", x_label="class")
     bars.ticks(range(len(under)), short(dataset.classes)).y_ticks([0, 50, 100])
-    for kind, rows in parts.items():
+    for kind in ("clean", hardest := list(parts)[-1]):
+        rows = parts[kind]
         table = rows[rows["separation_weight"] == value].groupby("class", sort=False)["accuracy"].mean()
         for group, colour in COLOURS.items():
             where = np.flatnonzero(under == (group == "under"))
-            bars.bars(where, table.to_numpy()[where], colour, filled=kind == "robust")
+            bars.bars(where, table.to_numpy()[where], colour, filled=kind == hardest)
 
     meters, height = [], 60
     for name, label, top in (
@@ -258,7 +264,17 @@ def separation(
     key = Chart((0, 1), (0, 1), width=900, height=24, left=34, axis=False)
     key.text(0, 0.5, "circles, blue: well-represented", colour=COLOURS["well"], dy=4)
     key.text(0.24, 0.5, "triangles, orange: under-represented", colour=COLOURS["under"], dy=4)
-    key.text(0.52, 0.5, "clean: solid lines, dashed bars; robust: dashed lines, filled bars", dy=4)
+    key.text(
+        0.52,
+        0.5,
+        "clean: solid lines, dashed bars; "
+        + (
+            "PGD-20: dashed; STRONG: dotted lines, filled bars"
+            if "strong" in parts
+            else "robust: dashed lines, filled bars"
+        ),
+        dy=4,
+    )
     return Panels([[curves, plane, bars], meters, [key]], f"At λ = {value:g}, {projection}: {', '.join(said)}.")
 
 

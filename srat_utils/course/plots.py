@@ -1,7 +1,8 @@
 """The course's figures: every function returns a Picture, which a notebook shows as the last value of a cell.
 
 One pair of colours throughout (Okabe–Ito), always with a marker or hatch beside it: blue ● for well-represented classes,
-vermillion ▲ for under-represented ones; clean accuracy is filled, robust accuracy is hatched.
+vermillion ▲ for under-represented ones; clean accuracy is filled, robust accuracy is hatched.  Kinds of accuracy are "clean",
+"robust" (PGD-20) and, where a frame has it, "strong" (the protocol STRONG; `sweeps.tidy(…, beside=STRONG)`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from ..evaluation import of_kind
 WELL, UNDER = "#0072B2", "#D55E00"
 COLOURS = {"well": WELL, "under": UNDER}
 MARKERS = {"well": "o", "under": "^"}
+HATCHES = {"clean": "", "robust": "///", "strong": "xxxx"}
+STYLES = {"clean": "-", "robust": "--", "strong": ":"}
+KIND_NAMES = {"clean": "clean", "robust": "PGD-20", "strong": "STRONG"}
 GROUP_NAMES = {"well": "well-represented", "under": "under-represented"}
 # Ten hues that stay apart for colour-blind readers; pictures of features name each class beside its points.
 CLASS_COLOURS = [
@@ -110,18 +114,31 @@ def class_counts(
 
 
 PANELS = [(False, "clean", "natural training,\nclean accuracy"), (True, "clean", "adversarial training,\nclean accuracy"),
-          (True, "robust", "adversarial training,\nrobust accuracy")]  # fmt: skip
+          (True, "robust", "adversarial training,\nunder PGD-20"), (True, "strong", "adversarial training,\nunder STRONG")]  # fmt: skip
+
+
+def kinds(rows: pd.DataFrame) -> list[str]:
+    """The kinds of accuracy that a frame has, from the mildest to the hardest."""
+    return [kind for kind in ("clean", "robust", "strong") if (rows["kind"] == kind).any()]
+
+
+def panels_of(metrics: pd.DataFrame) -> tuple[Figure, list]:
+    """A figure of one row, and (axis, training, kind, name) of those of PANELS that the frame has."""
+    shown = [panel for panel in PANELS if panel[1] in kinds(metrics)]
+    figure, axes = grid(1, len(shown), 1 + 3 * len(shown), 3.3, sharey=True)
+    axes[0, 0].set_ylabel("accuracy (%)")
+    return figure, [(axis, *panel) for axis, panel in zip(axes.flat, shown, strict=True)]
 
 
 def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
-    """Accuracy per class in three panels (Figures 1, 7, 8, 9).
+    """Accuracy per class, a panel a kind (Figures 1, 7, 8, 9).
 
     metrics: `sweeps.tidy(…, "adversarial", "seed", per_class=True)` of one imbalanced set; bars are means over seeds, whiskers
     their standard deviation.
     """
-    figure, axes = grid(1, 3, 10, 3.3, sharey=True)
+    figure, shown = panels_of(metrics)
     said = []
-    for axis, (adversarial, kind, name) in zip(axes.flat, PANELS, strict=True):
+    for axis, adversarial, kind, name in shown:
         rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         table = rows.groupby(["class", "group"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
         hatches = ["" if group == "well" else ".." for group in table["group"]]
@@ -137,7 +154,6 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
         if table["class"].str.len().max() > 2:
             axis.tick_params(axis="x", rotation=90)
         said.append(f"{name.replace(chr(10), ' ')}: " + ", ".join(f"{g} {m:.0f} %" for g, m in by_group.items()))
-    axes[0, 0].set_ylabel("accuracy (%)")
     figure.suptitle(title)
     group_legend(figure)
     return Picture(figure, f"Accuracy per class, {title}. Group means (lines): {'; '.join(said)}.")
@@ -146,15 +162,15 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
 def against_ratio(
     metrics: pd.DataFrame, title: str = "", mark: float | None = None, reported: Mapping | None = None
 ) -> Picture:
-    """Accuracy of both classes against the weight ratio, in three panels (Figures 2, 10, 11, 12).
+    """Accuracy of both classes against the weight ratio, a panel a kind (Figures 2, 10, 11, 12).
 
     metrics: `sweeps.tidy(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
     bands reach from the lowest to the highest seed.  mark: a ratio to point out.
     reported: (accuracy, group) → {ratio: percent} of adversarial training as published, drawn as hollow marks.
     """
-    figure, axes = grid(1, 3, 10, 3.3, sharey=True)
+    figure, shown = panels_of(metrics)
     said = []
-    for axis, (adversarial, kind, name) in zip(axes.flat, PANELS, strict=True):
+    for axis, adversarial, kind, name in shown:
         rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         for group in COLOURS:
             table = rows[rows["group"] == group].groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
@@ -186,7 +202,6 @@ def against_ratio(
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
         axis.set_ylim(-3, 116)
-    axes[0, 0].set_ylabel("accuracy (%)")
     figure.suptitle(title if mark is None else f"{title}, weight ratio {mark:g} : 1")
     group_legend(figure, lines=True)
     return Picture(figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}.")
@@ -254,19 +269,21 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
     methods = list(dict.fromkeys(summaries["method"]))
     said = []
     for axis, measure in zip(axes.flat, ("overall", "under"), strict=True):
-        for offset, kind, hatch in ((-0.2, "clean", ""), (0.2, "robust", "///")):
-            rows = of_kind(summaries, kind)
+        width = 0.8 / len(kinds(summaries))
+        for number, kind in enumerate(kinds(summaries)):
+            rows, offset = of_kind(summaries, kind), (number + 0.5) * width - 0.4
             table = rows.groupby("method")[measure].agg(["mean", "std"]).loc[methods]
             colour = WELL if measure == "overall" else UNDER
             axis.bar(
-                np.arange(len(methods)) + offset, table["mean"], 0.38, yerr=table["std"].fillna(0), capsize=2, hatch=hatch,
-                facecolor=colour if kind == "clean" else "white", edgecolor=colour, ecolor="#444444", label=f"{kind} accuracy",
+                np.arange(len(methods)) + offset, table["mean"], 0.95 * width, yerr=table["std"].fillna(0), capsize=2,
+                hatch=HATCHES[kind], facecolor=colour if kind == "clean" else "white", edgecolor=colour, ecolor="#444444",
+                label=KIND_NAMES[kind],
             )  # fmt: skip
             said.append(f"{measure} {kind}: " + ", ".join(f"{m} {v:.0f}" for m, v in table["mean"].items()))
         axis.set_xticks(range(len(methods)), methods, rotation=40, ha="right")
         dress(axis, title="overall" if measure == "overall" else "under-represented classes", y="accuracy (%)")
         axis.set_ylim(0, 105)
-        axis.legend(frameon=False, ncols=2, loc="upper right", fontsize=8)
+        axis.legend(frameon=False, ncols=3, loc="upper right", fontsize=8)
     figure.suptitle(title)
     return Picture(figure, f"Accuracy by method, {title}. {'; '.join(said)}.")
 
@@ -291,12 +308,12 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
     )
 
 
-def class_method(metrics: pd.DataFrame, title: str = "") -> Picture:
+def class_method(metrics: pd.DataFrame, title: str = "", kind: str = "robust") -> Picture:
     """Robust accuracy of each class under each method, as a grid of numbers on a grey scale that prints.
 
     metrics: `sweeps.tidy(…, "method", "seed", per_class=True)` of one imbalanced set; cells are means over seeds.
     """
-    rows = of_kind(metrics, "robust")
+    rows = of_kind(metrics, kind)
     table = rows.groupby(["method", "class"], sort=False)["accuracy"].mean().unstack("class")
     rare = rows.drop_duplicates("class").set_index("class")["group"].eq("under")
     figure, axes = grid(1, 1, 1.2 + 0.75 * len(table.columns), 1.6 + 0.32 * len(table))
@@ -311,11 +328,12 @@ def class_method(metrics: pd.DataFrame, title: str = "") -> Picture:
     axis.tick_params(axis="x", rotation=90 if max(map(len, table.columns)) > 2 else 0)
     axis.set_yticks(range(len(table)), table.index)
     axis.set(title=title, xlabel="class (▲ under-represented)")
-    figure.colorbar(mesh, ax=axis, label="robust accuracy (%)")
+    figure.colorbar(mesh, ax=axis, label=f"accuracy under {KIND_NAMES[kind]} (%)")
     worst = table.min(axis=1)
     said = ", ".join(f"{method} {value:.0f}" for method, value in worst.items())
     return Picture(
-        figure, f"Robust accuracy per class and method, {title}. Worst class of each method, in percent: {said}."
+        figure,
+        f"Accuracy under {KIND_NAMES[kind]} per class and method, {title}. Worst class of each method, in percent: {said}.",
     )
 
 
@@ -353,13 +371,12 @@ def setting_curves(
     said, place = [], {value: position for position, value in enumerate(values)}
     for axis, method in zip(axes.flat, methods, strict=True):
         for classes, colour, marker in (("overall", WELL, "o"), ("under", UNDER, "^")):
-            for kind, style in (("clean", "-"), ("robust", "--")):
+            for kind in kinds(summaries):
                 rows = of_kind(summaries[summaries["method"] == method], kind)
                 table = rows.groupby(setting)[classes].agg(["mean", "min", "max"])
                 x = [place[value] for value in table.index]
-                axis.plot(
-                    x, table["mean"], style, color=colour, marker=marker, markersize=4, label=f"{classes}, {kind}"
-                )
+                label = f"{classes}, {KIND_NAMES[kind]}"
+                axis.plot(x, table["mean"], STYLES[kind], color=colour, marker=marker, markersize=4, label=label)
                 axis.fill_between(x, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0)
                 mean = table["mean"][mark]
                 axis.annotate(f"{mean:.0f}", (place[mark], mean), xytext=(4, 5), textcoords="offset points", fontsize=9)
@@ -370,7 +387,7 @@ def setting_curves(
         axis.set_ylim(-3, 105)
     axes[0, 0].set_ylabel("accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles) // 2, frameon=False)
     return Picture(figure, f"Accuracy against {title}; at {names[mark]}: {', '.join(said)}.")
 
 
@@ -385,7 +402,10 @@ def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:
         1, len(measures), 4.2 + 2.3 * len(measures), 1.1 + 0.34 * len(switches), sharey=True, sharex=True
     )
     for axis, measure in zip(axes.flat, measures, strict=True):
-        colour, hatch = (UNDER if "rare" in measure else WELL), ("///" if "robust" in measure else "")
+        colour, hatch = (
+            (UNDER if "rare" in measure else WELL),
+            HATCHES["clean" if "clean" in measure else "strong" if "STRONG" in measure else "robust"],
+        )
         for height, switch in enumerate(switches[::-1]):
             rows = differences[(differences["switch"] == switch) & (differences["measure"] == measure)]
             mean = rows["difference"].mean()
