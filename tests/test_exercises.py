@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 
 from srat_utils.attacks import pgd
-from srat_utils.course import theory, verdicts
-from srat_utils.course.exercises import EXERCISES, check, fault, plain
+from srat_utils.course import theory
+from srat_utils.course.exercises import EXERCISES, check, fault, plain, verdict
 from srat_utils.losses import feature_separation
 from srat_utils.weights import effective_number
 
@@ -32,6 +32,12 @@ def said(capsys, name, answer):
     assert printed.count("\n") == 1
     assert right == (printed == "Right.\n")
     return printed.strip()
+
+
+def two_errors(differences):
+    """The rule of thumb that takes Student's quantile for 2."""
+    error = np.std(differences, ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else np.inf
+    return "undecided" if abs(np.mean(differences)) <= 2 * error else "up" if np.mean(differences) > 0 else "down"
 
 
 @cache
@@ -132,9 +138,10 @@ OTHERS = [
     ("eps_of_cost", lambda eta, *rest: 2 * eta, "between 0 and η = 1.0, not at 2.000"),
     ("eps_of_cost", lambda *case: 0.0, "reweighting costs 1.77 points, not 5"),
     ("eps_of_cost", lambda *case: theory.eps_of_cost(*case[:4]), "points, not 10"),
-    ("verdict", lambda d: verdicts.verdict(d) if len(d) else "not reproduced", "nothing was measured"),
-    ("verdict", lambda d: "reproduced" if len(d) else "not measured", "a direction at most, not 'reproduced'"),
-    ("verdict", lambda d: verdicts.verdict(np.repeat(d, 9) if len(d) > 1 else d), "has mean 1.17 and standard error 1.48"),
+    ("verdict", lambda d: verdict(d) if len(d) else "undecided", "nothing was measured"),
+    ("verdict", lambda d: "up" if len(d) else "not measured", "decides nothing: undecided, not 'up'"),
+    ("verdict", lambda d: two_errors(d) if len(d) else "not measured", "Student's t asks for 4.30"),
+    ("verdict", lambda d: verdict(np.repeat(d, 9) if len(d) > 1 else d), "has mean 1.17 and standard error 1.48"),
     ("ranks", lambda a: rankdata(-np.array(a), "min"), "share the mean of their places; not [2, 1, 2, 4]"),
 ]  # fmt: skip
 

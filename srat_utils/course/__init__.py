@@ -1,1 +1,1 @@
-"""What only the course needs: studies, tables, verdicts, pictures, sliders and exercises around the science."""
+"""What only the course needs: studies, tables, claims, pictures, sliders and exercises around the science."""

@@ -14,15 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from scipy.stats import rankdata
 from sklearn.metrics import silhouette_samples
 from torch import nn
 
-from .. import losses, weights
+from .. import effects, losses, weights
 from ..attacks import PGD, pgd
 from ..images import nearest
 from ..imbalance import class_counts
-from . import theory, verdicts
+from . import theory
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """Notebook 06's rule for one claim: up, down or undecided by a t-test at 5 %, or not measured."""
+    return effects.word(effects.from_seeds(differences) if len(differences) else None)
 
 
 @dataclass(frozen=True)
@@ -243,14 +249,38 @@ EXERCISES: dict[str, Exercise] = {
             "the adversary makes the margin smaller, not larger": y * (x @ w - b) + eps * np.abs(w).sum(),
             "this is ε‖w‖₂: for an ℓ∞ ball it is the 1-norm": y * (x @ w - b) - eps * np.linalg.norm(w),
             "a negative weight can be used, too: take absolute values": y * (x @ w - b) - eps * w.sum()}),
-    "verdict": Exercise("one word", verdicts.verdict,
-        [([],), ([5.0],), *(([*d],) for d in ((1, 1.1, 0.9), (4, -1, 0.5), (-1, -1.1, -0.9), (-4, 1, -0.5), (2, 1, 0.2)))],
+    "verdict": Exercise("one word", verdict,
+        [([],), ([5.0],), *(([*d],) for d in ((1, 1.1, 0.9), (4, -1, 0.5), (-1, -1.1, -0.9), (-4, 1, -0.5), (2, 1, 0.2),
+                                              (1.0, 1.4, 0.4, 0.2)))],
         demands=[
             lambda got, right, differences: not differences and "without a seed nothing was measured",
             lambda got, right, differences: len(differences) == 1
-                and f"one seed has no spread and shows a direction at most, not {got!r}",
-            lambda got, right, d: f"{d} has mean {np.mean(d):.2f} and standard error "
-                f"{np.std(d, ddof=1) / len(d) ** 0.5:.2f} (std with ddof=1, over √n): {right!r}, not {got!r}"]),
+                and f"one seed has no spread and decides nothing: undecided, not {got!r}",
+            lambda got, right, d: got != right and abs(np.mean(d)) > 2 * stats.sem(d) and right == "undecided"
+                and f"{d} is more than two standard errors from 0, but for {len(d)} seeds Student's t asks for "
+                f"{stats.t.isf(0.025, len(d) - 1):.2f}",
+            lambda got, right, d: f"{d} has mean {np.mean(d):.2f} and standard error {stats.sem(d):.2f} "
+                f"(std with ddof=1, over √n): {right!r}, not {got!r}"]),
+    "holm": Exercise("one adjusted p a p", lambda p: effects.holm(p),
+        [([0.01, 0.04],), ([0.04, 0.01, 0.03],), ([0.001, 0.02, 0.02, 0.8],)],
+        lambda right, p: {
+            "this is Bonferroni's: only the smallest p is multiplied by all of them": np.minimum(1, np.multiply(p, len(p))),
+            "no adjusted p may be smaller than that of a smaller p: take the running maximum":
+                np.minimum(1, np.array(p) * (len(p) + 1 - rankdata(p, "ordinal"))),
+            "give them back in the order in which they came": np.sort(right)}),
+    "focal": Exercise("one loss an example", lambda logits, labels, gamma: losses.focal(logits, labels, gamma),
+        [(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]]), torch.tensor([0, 0, 1]), gamma) for gamma in (1.0, 2.0)],
+        lambda right, logits, labels, gamma: {
+            "p_y^γ discounts what is wrong; it must discount what is right":
+                F.softmax(logits, 1).gather(1, labels[:, None])[:, 0] ** gamma * F.cross_entropy(logits, labels, reduction="none"),
+            "one value an example, not their mean": right.mean(),
+            "without the factor it is cross-entropy": F.cross_entropy(logits, labels, reduction="none")}),
+    "ldam_margins": Exercise("one margin a class", lambda counts, largest: losses.ldam_margins(counts, largest),
+        [([16, 1], 0.5), ([5000, 50], 0.5), ([104, 104, 4], 0.3)],
+        lambda right, counts, largest: {
+            "the root is the fourth, not the square root": largest * np.sqrt(min(counts) / np.array(counts)),
+            "the rarest class must get the largest margin": largest * (np.array(counts) / max(counts)) ** 0.25,
+            "scale them so that the largest is the one that was asked for": 1 / np.array(counts) ** 0.25}),
     "ranks": Exercise("one rank an accuracy", lambda accuracies: rankdata(-np.array(accuracies)),
         [([10.0, 30.0, 20.0],), ([5.0, 9.0, 5.0, 1.0],)],
         lambda right, accuracies: {
