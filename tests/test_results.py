@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import srat_utils
-from srat_utils import METHODS, PAPER, Config, sweep
+from srat_utils import METHODS, PAPER, Config, provenance, sweep
 from srat_utils.attacks import PGD
 from srat_utils.course import paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
-from srat_utils.evaluation import Protocol
-from srat_utils.runs import load_data
+from srat_utils.evaluation import Outcomes, Protocol
+from srat_utils.runs import Run, load_data
 from srat_utils.sweeps import tidy
 from srat_utils.training import State, fit
 
@@ -270,3 +270,19 @@ def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, ca
     assert "2 of 2 runs are finished" in capsys.readouterr().out
     written = results.read("digits", tmp_path / "build" / "trial")
     assert {run.config.max_per_class for run in written.values()} == {10} and len(written) == 2
+
+
+def test_a_fingerprint_of_digits_alone_stays_text(tmp_path, monkeypatch):
+    """One in a hundred has no letter."""
+    config = next(
+        config for config in (Config(method="CE", seed=seed) for seed in range(2000)) if config.fingerprint.isdigit()
+    )
+    said = np.arange(20, dtype=np.int16) % 10
+    outcomes = Outcomes("test", said, {"clean": said, "pgd-20@0.2": said})
+    facts = {name: "7" for name in results.FACTS} | {
+        "fingerprint": config.fingerprint, "seconds": 1.0, "class_counts": {str(c): 5 for c in range(10)},
+        "versions": provenance.VERSIONS,
+    }  # fmt: skip
+    results.export([Run(config, None, facts, {}, {"paper": outcomes})], tmp_path)
+    (run,) = results.read("digits", tmp_path).values()
+    assert run.config == config and run.provenance["fingerprint"] == config.fingerprint and run.provenance["commit"] == "7"

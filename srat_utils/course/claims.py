@@ -403,9 +403,37 @@ def judged(claims: Iterable[Claim], stage: Stage, attacks: Mapping[str, Protocol
     return ledger.sort_values("shown", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def table(notebook: str, stage: Stage, attacks: Mapping[str, Protocol] = ATTACKS) -> Table:
-    """What a notebook shows of its claims: the paper's words, the difference, and for each attack interval and verdict."""
-    return shown(judged([claim for claim in every_claim() if claim.notebook == notebook], stage, attacks))
+def table(notebook: str, stage: Stage, sections: str = "", attacks: Mapping[str, Protocol] = ATTACKS) -> Table:
+    """What a notebook shows of its claims: the paper's words, the difference, and for each attack interval and verdict.
+
+    sections: the beginning of the sections to show; verdicts are corrected for all of the notebook's claims.
+    """
+    rows = judged([claim for claim in every_claim() if claim.notebook == notebook], stage, attacks)
+    return shown(rows[rows["section"].str.startswith(sections)])
+
+
+def ledger() -> pd.DataFrame:
+    """results/claims.csv, as `main` wrote it."""
+    return pd.read_csv(results.FOLDER / "claims.csv", dtype={"notebook": str, "images": "Int64"}, keep_default_na=False,
+                       na_values={name: "" for name in ("difference", "low", "high", "p", "images")})  # fmt: skip
+
+
+def summary(rows: pd.DataFrame) -> Table:
+    """A ledger in short: a line a claim of the paper; for each stage and attack how many of its differences got which word."""
+    attack = rows["attack"].replace("none", "clean")
+    order = {word: place for place, word in enumerate(("up", "down", "undecided", "not measured"))}
+
+    def count(words: pd.Series) -> str:
+        numbers = words.value_counts()
+        return ", ".join(f"{numbers[word]} {word}" for word in sorted(numbers.index, key=order.get))
+
+    keys = ["section", "claim", "paper", "notebook"]
+    cells = rows.assign(attack=attack).groupby([*keys, "stage", "attack"], sort=False)["verdict"].agg(count)
+    return in_full(
+        cells.unstack(["stage", "attack"])
+        .fillna("")
+        .reindex(rows[keys].drop_duplicates().itertuples(index=False, name=None))
+    )
 
 
 def shown(ledger: pd.DataFrame) -> Table:

@@ -273,9 +273,8 @@ EXERCISES: dict[str, Exercise] = {
         lambda right, logits, labels, gamma: {
             "p_y^γ discounts what is wrong; it must discount what is right":
                 F.softmax(logits, 1).gather(1, labels[:, None])[:, 0] ** gamma * F.cross_entropy(logits, labels, reduction="none"),
-            "one value an example, not their mean": right.mean(),
             "without the factor it is cross-entropy": F.cross_entropy(logits, labels, reduction="none")}),
-    "ldam_margins": Exercise("one margin a class", lambda counts, largest: losses.ldam_margins(counts, largest),
+    "ldam_margins": Exercise("one margin a class", lambda counts, largest: losses.ldam_margins(counts, largest).numpy(),
         [([16, 1], 0.5), ([5000, 50], 0.5), ([104, 104, 4], 0.3)],
         lambda right, counts, largest: {
             "the root is the fourth, not the square root": largest * np.sqrt(min(counts) / np.array(counts)),

@@ -163,7 +163,7 @@ def row(run: Run) -> dict[str, str]:
     settings = {name: value for name, value in run.config.to_dict().items() if name not in NOT_STORED}
     facts = {name: value for name, value in run.provenance.items() if name not in ("versions", "class_counts")}
     own = settings | facts | {"class_counts": run.provenance["class_counts"]} | run.provenance["versions"]
-    return {name: as_text(value) for name, value in own.items()}
+    return {name: value if name in FACTS and isinstance(value, str) else as_text(value) for name, value in own.items()}
 
 
 def as_text(value) -> str:

@@ -7,13 +7,14 @@ python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .. import features
 from ..config import Config
+from ..evaluation import PAPER, STRONG
 from ..images import nearest
 from ..methods import METHODS
 from ..provenance import PROJECT
@@ -120,7 +121,7 @@ def binary(base: Config, seeds: Iterable[int], ratios: Iterable[float] = PAIR_RA
     step = base.replace(imbalance=hardest(base.dataset, "step"), method="CB-Reweight")
     return [
         step.replace(classes=pair, weight_ratio=ratio, adversarial=adversarial, seed=seed)
-        for pair in PAIRS[base.dataset]
+        for pair in PAIRS.get(base.dataset, ())
         for ratio in ratios
         for adversarial in (False, True)
         for seed in seeds
@@ -185,9 +186,14 @@ def everything(base: Config, seeds: Iterable[int]) -> list[Config]:
         listed += [config for pairs in switchboard(base, [seed]).values() for pair in pairs for config in pair]
         listed += binary(base, [seed], PAIR_RATIOS if place < 3 else (PAIR_RATIOS[0], PAIR_RATIOS[-1]))
         listed += deferral(base, [seed])
-        if 2 * place < len(seeds):
+        if seed in some(seeds):
             listed += figure_5(base, [seed]) + figure_6(base, [seed])
     return list(dict.fromkeys(listed))
+
+
+def some(seeds: Sequence[int]) -> Sequence[int]:
+    """The first half of the seeds, on which Figures 5 and 6 are."""
+    return seeds[: (len(seeds) + 1) // 2]
 
 
 def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
@@ -231,12 +237,24 @@ def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[H
     return points, measured
 
 
+def separable(config: Config) -> list[Config]:
+    """Of a config's data set and seed, those whose features the paper shows: Figures 3 and 4."""
+    base = Config(config.dataset, epochs=config.epochs, precision=config.precision, compile=config.compile)
+    step = base.replace(imbalance=hardest(config.dataset, "step"), seed=config.seed)
+    pairs = binary(base, [config.seed], PAIR_RATIOS[:1])
+    return [step.replace(method=m) for m in FIGURE_4] + [step.replace(method="CE", adversarial=False)] + pairs
+
+
 def keep(runs: Iterable[Run], folder: Path) -> None:
-    """Write the runs' numbers and, of the paper's own, what is lost with the GPU they were made on: losses, Figure 4's features."""
+    """Write the runs' numbers under both protocols and how separable some features are.
+
+    Of the paper's own, what is lost with the GPU they were made on, too: losses, Figure 4's features.
+    """
     runs = list(runs)
     own = [run for run in runs if run.config.dataset != "digits"]
-    results.export([run for run in runs if run.config.dataset == "digits"], folder)
-    results.export(own, folder, histories=True)
+    results.export([run for run in runs if run.config.dataset == "digits"], folder, protocols=(PAPER, STRONG))
+    results.export(own, folder, protocols=(PAPER, STRONG), histories=True)
+    results.export_separability([run for run in runs if run.config in separable(run.config)], folder)
     for run in own:
         if run.config.method in FIGURE_4 and run.config.adversarial and run.config.classes is None:
             results.export_features(run, folder)
@@ -265,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         configs = papers_own(options.dataset, **changes)
     folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
     # After every run, so that nothing measured is lost with the machine; then what an earlier call left unwritten.
-    runs = sweep(configs, minutes=options.minutes, after_run=lambda run: keep([run], folder))
+    runs = sweep(configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: keep([run], folder))
     keep(runs, folder)
     done = len({run.config.name for run in runs})
     print(f"{done} of {len({config.name for config in configs})} runs are finished and written to {folder}")

@@ -21,12 +21,16 @@ DECIMALS = 1
 def in_layout(summaries: pd.DataFrame, kind: str, statistic: str = "mean") -> pd.DataFrame:
     """A row a method; columns (imbalance ratio, accuracy, classes), percent, as `paper.table` gives the paper's.
 
+    Robust is under PGD-20; Strong, where the summaries have that kind, under STRONG.
+
     summaries: `sweeps.tidy(…, "imbalance", "method", "seed")`.  kind: "step" or "exp".  statistic: over seeds, "mean" or "std".
     """
     rows = summaries[summaries["imbalance"].str.startswith(kind)]
     parts = {}
     for imbalance in rows["imbalance"].unique():
-        for accuracy, shown in (("Standard", "clean"), ("Robust", "robust")):
+        for accuracy, shown in (("Standard", "clean"), ("Robust", "robust"), ("Strong", "strong")):
+            if not (rows["kind"] == shown).any():
+                continue
             chosen = of_kind(rows[rows["imbalance"] == imbalance], shown)
             for classes in ("Overall", "Under"):
                 by_method = chosen.groupby("method")[classes.lower()].agg(statistic)
