@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 
 from srat_utils.attacks import pgd
 from srat_utils.course import theory
@@ -142,7 +141,6 @@ OTHERS = [
     ("verdict", lambda d: "up" if len(d) else "not measured", "decides nothing: undecided, not 'up'"),
     ("verdict", lambda d: two_errors(d) if len(d) else "not measured", "Student's t asks for 4.30"),
     ("verdict", lambda d: verdict(np.repeat(d, 9) if len(d) > 1 else d), "has mean 1.17 and standard error 1.48"),
-    ("ranks", lambda a: rankdata(-np.array(a), "min"), "share the mean of their places; not [2, 1, 2, 4]"),
 ]  # fmt: skip
 
 

@@ -280,14 +280,6 @@ EXERCISES: dict[str, Exercise] = {
             "the root is the fourth, not the square root": largest * np.sqrt(min(counts) / np.array(counts)),
             "the rarest class must get the largest margin": largest * (np.array(counts) / max(counts)) ** 0.25,
             "scale them so that the largest is the one that was asked for": 1 / np.array(counts) ** 0.25}),
-    "ranks": Exercise("one rank an accuracy", lambda accuracies: rankdata(-np.array(accuracies)),
-        [([10.0, 30.0, 20.0],), ([5.0, 9.0, 5.0, 1.0],)],
-        lambda right, accuracies: {
-            "the order is turned round: the best has rank 1": len(right) + 1 - right,
-            "ranks begin at 1, not at 0": right - 1,
-            "one `argsort` gives the order, not the ranks": np.argsort(-np.array(accuracies)) + 1},
-        [lambda got, right, accuracies: len({*right}) < len(right)
-            and f"{accuracies} have ranks {shown(right)}: equal ones share the mean of their places; not {shown(got)}"]),
     "paired_error": Exercise(
         "one number", lambda default, changed: np.std(changed - default, ddof=1) / len(default) ** 0.5,
         [(np.array([40.0, 50.0, 60.0, 55.0]), np.array([42.0, 53.0, 61.0, 57.0]))],

@@ -28,7 +28,7 @@ from . import results
 MODES: dict[str, dict] = {
     "quick": {
         "seeds": 1,
-        "digits": {"epochs": 3, "test_per_class": 10},
+        "digits": {"epochs": 3, "test_per_class": 5},
         "images": {"epochs": 2, "model": "small-cnn", "max_per_class": 100, "test_per_class": 10},
     },
     "laptop": {
