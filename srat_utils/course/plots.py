@@ -244,7 +244,7 @@ def embeddings(
 
     panels: title → (points [N,2], labels [N]).  under: bool [C]; under-represented classes are drawn last, as triangles.
     """
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = grid(rows, columns, 3.4 * columns, 3.3 * rows + 0.5)
     for axis, (title, (points, labels)) in zip(axes.flat, panels.items(), strict=False):
