@@ -193,3 +193,30 @@ def test_a_weight_moves_the_robust_boundary_further_where_the_boxes_are_large():
 
     moved = {eps: offset(100, eps) - offset(1, eps) for eps in (0.1, 0.8)}
     assert moved == pytest.approx({0.1: 0.8, 0.8: 2.5}, abs=0.06)  # what notebook 04 tells its reader
+
+
+def test_clean_errors_behind_the_robust_boundary_are_those_of_its_bias():
+    for eps in (0.0, 0.3, 0.6):
+        b = theory.optimal_bias(1.0 - eps, 0.8, 3, 20, 2)
+        found = theory.clean_errors_behind(theory.t_of(1.0, 0.8, 3), theory.t_of(1.0, 0.8, 3, eps), 20, 2)
+        assert found == pytest.approx(theory.errors_of_bias(b, 1.0, 0.8, 3))
+    with pytest.raises(ValueError, match="eta must be above 0"):
+        theory.clean_errors_behind(1.0, 0.0, 2)
+
+
+def test_robust_training_costs_the_rare_class_clean_accuracy():
+    t, K = 2.0, 10
+    natural, behind = theory.errors_at(t, K), theory.clean_errors_behind(t, 0.7 * t, K)
+    assert behind[0] > natural[0] and behind[1] < natural[1]
+
+
+def test_a_fitted_line_approaches_the_known_one_with_many_points_and_widens_the_gap_with_few():
+    assert theory.sampled_gap(1.5, (40_000, 4_000), 4, draws=2) == pytest.approx(theory.gap(1.5, 10), abs=0.02)
+    assert theory.sampled_gap(2.8, (104, 4), 64, draws=10) > theory.sampled_gap(2.8, (104, 4), 8, draws=10)
+    assert theory.sampled_gap(2.8, (104, 4), 8, draws=10) > theory.gap(2.8, 26)
+
+
+def test_the_two_steps_of_the_papers_proof_exclude_each_other():
+    """Step 1 needs log K < 2η²/σ₂², step 2 log K > 2η²/(σ₁σ₂) with σ₁ < σ₂: no K meets both."""
+    for eta, first, second in ((1.0, 0.8, 1.2), (0.5, 0.1, 0.3), (2.0, 1.0, 1.01)):
+        assert 2 * eta**2 / (first * second) > 2 * eta**2 / second**2

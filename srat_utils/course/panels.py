@@ -285,12 +285,13 @@ def theory_explorer(t: float, K: float, rho: float, eps: float) -> Chart:
     """The two densities along 1ᵀx in units of its deviation, clean and attacked, with both boundaries.  eps: share of η."""
     t_eps = t * (1 - eps)
     natural, robust = theory.errors_at(t, K, rho), theory.errors_at(t_eps, K, rho)
+    behind = theory.clean_errors_behind(t, t_eps, K, rho)
     boundary, robust_boundary = (-0.5 * np.log(K / rho) / s for s in (t, t_eps))
     said = (
         f"t = {t:.2f}, t_ε = {t_eps:.2f}: natural errors {natural[0]:.1%} rare, {natural[1]:.1%} frequent; "
-        f"robust errors {robust[0]:.1%} and {robust[1]:.1%}"
+        f"robust errors {robust[0]:.1%} and {robust[1]:.1%}; clean images behind the robust boundary {behind[0]:.1%} and {behind[1]:.1%}"
     )
-    chart = Chart((-7, 7), (0, 0.54), x_label="1ᵀx / (√d σ)", alt=said).ticks(range(-6, 7, 2))
+    chart = Chart((-7, 7), (0, 0.58), x_label="1ᵀx / (√d σ)", alt=said).ticks(range(-6, 7, 2))
     x = np.linspace(-7, 7, 281)
     for sign, colour in ((-1, UNDER), (1, WELL)):
         chart.line(x, norm.pdf(x - sign * t), colour).line(x, norm.pdf(x - sign * t_eps), colour, dash="5 4", width=1.5)
@@ -298,11 +299,12 @@ def theory_explorer(t: float, K: float, rho: float, eps: float) -> Chart:
         chart.area(wrong, norm.pdf(wrong - sign * t_eps), colour)
     chart.line([boundary] * 2, [0, 0.42], "#111").line([robust_boundary] * 2, [0, 0.42], "#111", dash="5 4")
     chart.text(
-        -6.9, 0.52, f"natural: err(−1) = Φ(L/t − t) = {natural[0]:.3f}, err(+1) = Φ(−L/t − t) = {natural[1]:.3f}"
+        -6.9, 0.56, f"natural: err(−1) = Φ(L/t − t) = {natural[0]:.3f}, err(+1) = Φ(−L/t − t) = {natural[1]:.3f}"
     )
+    chart.text(-6.9, 0.48, f"clean images at the robust boundary: Φ(±L/t_ε − t) = {behind[0]:.3f} and {behind[1]:.3f}")
     chart.text(
         -6.9,
-        0.48,
+        0.52,
         f"robust (dashed), t_ε = {t_eps:.2f}: {robust[0]:.3f} and {robust[1]:.3f};  L = ½ log(K/ρ) = {0.5 * np.log(K / rho):.2f}",
     )
     return chart.text(-t, 0.42, "▲ rare −1", colour=UNDER, anchor="end").text(
