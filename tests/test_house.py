@@ -9,7 +9,7 @@ PACKAGE = Path(srat_utils.__file__).parent
 # From the ground floor up: a room imports from rooms before it.
 SCIENCE = """images imbalance arrays pictures sources data records weights losses models attacks batches terms inner updates
     methods config training evaluation checks features provenance runs sweeps effects selection""".split()  # noqa: SIM905
-COURSE = "svg plots paper tables theory panels widgets exercises results studies choice claims".split()  # noqa: SIM905
+COURSE = "svg plots paper tables theory panels widgets exercises results studies choice claims trust".split()  # noqa: SIM905
 
 
 def imports(path: Path, inside: tuple[str, ...]) -> set[str]:

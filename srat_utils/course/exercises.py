@@ -20,7 +20,7 @@ from sklearn.metrics import silhouette_samples
 from torch import nn
 
 from .. import effects, losses, weights
-from ..attacks import PGD, pgd
+from ..attacks import PGD, objectives, pgd
 from ..images import nearest
 from ..imbalance import class_counts
 from . import theory
@@ -261,6 +261,30 @@ EXERCISES: dict[str, Exercise] = {
                 f"{stats.t.isf(0.025, len(d) - 1):.2f}",
             lambda got, right, d: f"{d} has mean {np.mean(d):.2f} and standard error {stats.sem(d):.2f} "
                 f"(std with ddof=1, over √n): {right!r}, not {got!r}"]),
+    "margin": Exercise("one margin an image", lambda logits, labels: objectives.margin(
+            logits, labels, objectives.likely_wrong(logits, labels, 1)[:, 0]),
+        [(torch.tensor([[3.0, 1.0, 0.5], [0.0, 2.0, 5.0], [-1.0, -4.0, -2.0]]), torch.tensor([0, 1, 0]))],
+        lambda right, logits, labels: {
+            "its sign is turned round: it is positive where the image has fallen": -right,
+            "the true class is among those of the maximum: take it out":
+                logits.max(1).values - logits.gather(1, labels[:, None])[:, 0],
+            "take logits, not probabilities: a softmax brings the rounding back": objectives.margin(
+                logits.softmax(1), labels, objectives.likely_wrong(logits, labels, 1)[:, 0])}),
+    "worst_case": Exercise("one number", lambda clean, attacked: 100 * float((clean & attacked.all(axis=0)).mean()),
+        [(np.array([True, True, True, False]), np.array([[True, False, True, True], [True, True, False, True]])),
+         (np.array([True] * 6 + [False] * 2), np.array([[True] * 4 + [False] * 4, [False, True] * 4]))],
+        lambda right, clean, attacked: {
+            "this is the mean over attacks; an image counts only if it stands under all of them":
+                100 * (clean & attacked).mean(),
+            "this is the best single attack; others fell other images": 100 * (clean & attacked).mean(axis=1).min(),
+            "an image that is wrong without any attack does not stand": 100 * attacked.all(axis=0).mean()}),
+    "impossible": Exercise("one truth value a row",
+        lambda clean, pgd20, union: ~((np.array(clean) >= pgd20) & (np.array(pgd20) >= union)),
+        [([90, 80, 40, 70], [50, 55, 45, 70], [45, 60, 30, 70]), ([70, 70, 71, 10], [70, 60, 72, 0], [70, 20, 73, 0])],
+        lambda right, clean, pgd20, union: {
+            "equal numbers may well be: an attack may fell nothing": ~((np.array(clean) > pgd20) & (np.array(pgd20) > union)),
+            "a union of attacks cannot leave more standing than one of them": ~(np.array(clean) >= pgd20),
+            "an attacked set above the clean one cannot be, either": ~(np.array(pgd20) >= union)}),
     "holm": Exercise("one adjusted p a p", lambda p: effects.holm(p),
         [([0.01, 0.04],), ([0.04, 0.01, 0.03],), ([0.001, 0.02, 0.02, 0.8],)],
         lambda right, p: {
