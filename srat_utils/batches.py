@@ -8,17 +8,24 @@ import torch
 import torch.nn.functional as F
 
 
+def number(images: int, batch_size: int) -> int:
+    """How many mini-batches `shuffled` makes of so many images."""
+    groups = -(-images // batch_size)
+    return groups - (groups > 1 and images - (groups - 1) * batch_size == 1)
+
+
 def shuffled(
-    images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator
+    images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator, done: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Every image once: float images in [0,1] and labels in mini-batches.  images: uint8 [N,C,H,W].  order: on the CPU.
 
     A single image left over joins the batch before it: batch norm has no variance over a single 1×1 map.
+    done: so many of the batches are passed over, being trained on already.
     """
     groups = list(torch.randperm(len(labels), generator=order).to(labels.device).split(batch_size))
     if len(groups) > 1 and len(groups[-1]) == 1:
         groups[-2:] = [torch.cat(groups[-2:])]
-    for index in groups:
+    for index in groups[done:]:
         yield images[index].float() / 255, labels[index]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .attacks import PGD, pgd
-from .batches import augment, shuffled
+from .batches import augment, number, shuffled
 from .config import Config
 from .images import ImageDataset
 from .inner import INNER, Inner
@@ -57,8 +57,22 @@ def resolve_device(name: str) -> torch.device:
 
 
 @dataclass
+class Epoch:
+    """How far the epoch under way is.
+
+    order: the state of the generator of the batches when it began.  batches: how many are done.  sums: of what was measured,
+    over their images.  seconds: spent on them.
+    """
+
+    order: torch.Tensor
+    batches: int = 0
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
 class State:
-    """All that a training run carries from one epoch to the next."""
+    """All that a training run carries from one step to the next.  epoch: the one under way; None between two of them."""
 
     model: Classifier
     objective: Objective
@@ -66,6 +80,7 @@ class State:
     order: torch.Generator  # which images form a batch; on the CPU
     noise: torch.Generator  # augmentation and random starts; on the training device
     history: list[dict] = field(default_factory=list)
+    epoch: Epoch | None = None
 
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
@@ -95,9 +110,10 @@ class State:
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "order": self.order.get_state(),
+            "order": self.order.get_state() if self.epoch is None else self.epoch.order,
             "noise": self.noise.get_state(),
             "history": self.history,
+            "epoch": self.epoch and {name: value for name, value in vars(self.epoch).items() if name != "order"},
         }
 
     def load_dict(self, stored: dict) -> None:
@@ -107,6 +123,7 @@ class State:
         self.order.set_state(stored["order"].cpu())
         self.noise.set_state(stored["noise"].cpu())
         self.history = stored["history"]
+        self.epoch = stored.get("epoch") and Epoch(self.order.get_state(), **stored["epoch"])
 
 
 @dataclass(frozen=True)
@@ -145,10 +162,12 @@ def fit(
     *,
     state: State | None = None,
     after_epoch: Callable[[State], None] = lambda state: None,
+    after_step: Callable[[State], None] = lambda state: None,
 ) -> State:
     """Train on `dataset` (Algorithm 1) until `config.epochs` epochs are in `state.history`.
 
-    state: where to go on from; None starts afresh.  after_epoch: called with the state at the end of each epoch.
+    state: where to go on from, an epoch's middle included; None starts afresh.  after_epoch: called with the state at the end of
+    each epoch; after_step: after each step inside one.
     Raises TrainingError when the loss is no longer a number.
     """
     device = resolve_device(config.device)
@@ -157,28 +176,34 @@ def fit(
     job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
     with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
-            started = time.perf_counter()
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch, dataset.under)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             class_weight = torch.tensor(w, dtype=torch.float32, device=device)
-            row = train_epoch(config, job.in_epoch(config, epoch), state, images, labels, class_weight)
+            row = train_epoch(config, job.in_epoch(config, epoch), state, images, labels, class_weight, after_step)
             if not math.isfinite(row["loss"]):
                 raise TrainingError(
                     f"the loss became {row['loss']} in epoch {epoch + 1} of {config.epochs}; "
                     f"try a lower learning_rate than {config.learning_rate:g} or eps_warmup_epochs above {config.eps_warmup_epochs}"
                 )
             facts = {"epoch": epoch, "learning_rate": rate, "reweighted": float(w.max() > w.min())}
-            state.history.append(facts | row | {"seconds": time.perf_counter() - started})
+            state.history.append(facts | row)
             after_epoch(state)
     return state
 
 
-def train_epoch(config: Config, job: Job, state: State, images, labels, class_weight: torch.Tensor) -> dict:
-    """One pass over the data.  Returns the epoch's means over images: the loss, its terms, and what is worth watching."""
+def train_epoch(
+    config: Config, job: Job, state: State, images, labels, class_weight: torch.Tensor,
+    after_step: Callable[[State], None] = lambda state: None,
+) -> dict:  # fmt: skip
+    """One pass over the data, or the rest of it, where `state.epoch` has begun one.
+
+    Returns the epoch's means over images, the loss, its terms and what is worth watching, and its seconds.
+    """
     state.model.train()
-    sums: dict[str, torch.Tensor] = {}
-    for x, y in shuffled(images, labels, config.batch_size, state.order):  # line 4: sample a mini-batch
+    state.epoch = epoch = state.epoch or Epoch(state.order.get_state())
+    started = time.perf_counter() - epoch.seconds
+    for x, y in shuffled(images, labels, config.batch_size, state.order, epoch.batches):  # line 4: sample a mini-batch
         if config.augmentation != "none":
             x = augment(x, state.noise, flip=config.augmentation == "crop+flip")
         values, logits = step(job, state, x, y, class_weight)
@@ -186,9 +211,13 @@ def train_epoch(config: Config, job: Job, state: State, images, labels, class_we
         measured["train_accuracy"] = 100 * (logits.argmax(1) == y).float().mean()
         measured["anchors_with_positive"] = has_positive(y).float().mean()
         for name, value in measured.items():
-            sums[name] = sums.get(name, 0) + len(y) * value.detach()
-    means = (torch.stack(list(sums.values())) / len(labels)).tolist()
-    return dict(zip(sums, means, strict=True))
+            epoch.sums[name] = epoch.sums.get(name, 0) + len(y) * value.detach()
+        epoch.batches, epoch.seconds = epoch.batches + 1, time.perf_counter() - started
+        if epoch.batches < number(len(labels), config.batch_size):
+            after_step(state)
+    means = (torch.stack(list(epoch.sums.values())) / len(labels)).tolist()
+    state.epoch = None
+    return dict(zip(epoch.sums, means, strict=True)) | {"seconds": time.perf_counter() - started}
 
 
 def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[dict, torch.Tensor]:

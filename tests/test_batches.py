@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from srat_utils.batches import augment
+from srat_utils.batches import augment, number, shuffled
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -29,3 +29,15 @@ def test_augmentation_repeats_and_leaves_its_input_and_the_global_generator_alon
     first, second = (augment(images, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, second) and torch.equal(images, original) and torch.equal(state, torch.get_rng_state())
     assert torch.equal(augment(images, torch.Generator(), padding=0, flip=False), images)
+
+
+@pytest.mark.parametrize("images", range(1, 12))
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 20])
+def test_the_number_of_batches_is_known_beforehand_and_those_that_are_done_are_passed_over(images, batch_size):
+    x, y = torch.arange(images, dtype=torch.uint8)[:, None, None, None], torch.arange(images)
+
+    def labels(done=0):
+        return [part.tolist() for _, part in shuffled(x, y, batch_size, torch.Generator().manual_seed(3), done)]
+
+    assert len(labels()) == number(images, batch_size)
+    assert labels(done=1) == labels()[1:]

@@ -11,7 +11,7 @@ from helpers import build
 
 from srat_utils import Config, load_dataset, training
 from srat_utils.attacks import PGD, pgd
-from srat_utils.batches import shuffled
+from srat_utils.batches import number, shuffled
 from srat_utils.config import ConfigError
 from srat_utils.training import State, TrainingError, class_weights, fit, learning_rate
 
@@ -268,6 +268,32 @@ def test_an_interrupted_training_resumed_from_its_checkpoint_equals_the_undistur
     assert differences(fit(settings, data), fit(settings, data, state=resumed)) == []
 
 
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize("method", ["SRAT-LDAM", "CB-Focal"])
+def test_a_training_resumed_in_the_middle_of_an_epoch_equals_the_undisturbed_one(data, tmp_path, method, epoch, batch):
+    settings = config(method, epochs=4, reweight_at=0.5, augmentation="crop+flip")  # three batches an epoch
+
+    def stop(state):
+        if (len(state.history), state.epoch.batches) == (epoch, batch):
+            torch.save(state.to_dict(), tmp_path / "checkpoint.pt")
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        fit(settings, data, after_step=stop)
+    resumed = State.fresh(settings, data, torch.device("cpu"))
+    resumed.load_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    assert (len(resumed.history), resumed.epoch.batches) == (epoch, batch)
+    trained = fit(settings, data, state=resumed)
+    assert differences(fit(settings, data), trained) == [] and trained.epoch is None
+
+
+def test_between_the_steps_of_an_epoch_its_state_is_shown(data):
+    seen = []
+    fit(config(epochs=2), data, after_step=lambda state: seen.append((len(state.history), state.epoch.batches)))
+    assert seen == [(0, 1), (0, 2), (1, 1), (1, 2)]  # the third step ends the epoch
+    fit(config(epochs=1, batch_size=90), data, after_step=lambda state: pytest.fail("an epoch of one step"))
+
+
 def test_a_finished_state_is_not_trained_further(data):
     state = fit(config(epochs=1), data)
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
@@ -313,7 +339,7 @@ def test_an_epoch_sees_every_image_once_and_no_batch_of_one(data, size, expected
     images, labels = data.tensors("cpu")
     numbered = torch.arange(90)[:, None, None, None].expand_as(images).to(torch.uint8)
     seen = list(shuffled(numbered, labels, size, torch.Generator().manual_seed(0)))
-    assert [len(y) for _, y in seen] == expected
+    assert [len(y) for _, y in seen] == expected and number(90, size) == len(expected)
     numbers = torch.cat([(x[:, 0, 0, 0] * 255).round().long() for x, _ in seen])
     assert sorted(numbers.tolist()) == list(range(90))
     assert torch.equal(torch.cat([y for _, y in seen]), labels[numbers])  # each image with its own label
