@@ -15,6 +15,7 @@ from .inner import INNER
 from .methods import METHODS, Method
 from .models import ARCHITECTURES
 from .pictures import height_width
+from .places import absolute
 from .records import ConfigError, Record, above, at_least, canonical, checked, fraction, one_of
 
 
@@ -133,6 +134,7 @@ class Config:
             raise ConfigError(f"unknown method {method!r}; {nearest(method, METHODS)}")
         if source is None:
             sources.check(dataset)
+            dataset = dataset if dataset in sources.KNOWN else str(absolute(dataset))
         owners = {name: record for row in METHODS.values() for record in row.records() for name in record.names()}
         of_records = {name for record in RECORDS.values() for name in record.names()}
         for name in settings:

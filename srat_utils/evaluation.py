@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import torch
 from .attacks import APGD, frozen
 from .config import Config
 from .images import ImageDataset
-from .models import Classifier
+from .models import Classifier, at_once
 
 BATCH = 512
 COLLAPSED_ABOVE = 0.9  # share of clean predictions that one class takes
@@ -147,7 +148,7 @@ def attempt(
         if union and attack is not None:
             said[(said == TO_DO) & (outcomes.worst(tried) != outcomes.labels)] = FALLEN_BEFORE
         tried.append(name)
-        for index in torch.from_numpy(np.flatnonzero(said == TO_DO)).to(device).split(BATCH):
+        for index in torch.from_numpy(np.flatnonzero(said == TO_DO)).to(device).split(at_once(images.shape[2:], BATCH)):
             x, y = images[index].float() / 255, labels[index]
             if attack is not None:
                 x = attack(model, x, y, generator=generator)
@@ -204,6 +205,49 @@ def of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     if len(budgets) > 1:
         raise ValueError(f"there are robust accuracies for ε = {', '.join(budgets)}; keep the rows of one of them")
     return chosen
+
+
+class Damage(NamedTuple):
+    """A test image that an attack turned.  image, attacked: float [C,H,W] in [0,1].  index: its position in the test set.
+
+    before, after: what the network says of the two.  fall: by how much the true class's probability fell, 0 to 1.
+    """
+
+    index: int
+    image: np.ndarray
+    attacked: np.ndarray
+    true: str
+    before: str
+    after: str
+    fall: float
+
+
+def most_damaging(model: Classifier, dataset: ImageDataset, attack, fallen: np.ndarray, number: int) -> list[Damage]:
+    """The attacked images whose true class lost most of its probability, worst first.
+
+    fallen: int64 [M], positions of the images to attack anew; of more than one batch, a batch spread evenly over them.
+    """
+    if len(fallen) == 0:
+        return []
+    fallen = fallen[:: -(-len(fallen) // at_once(dataset.images.shape[1:3], BATCH))]
+    device = next(model.parameters()).device
+    images, y = dataset.subset(fallen).tensors(device)
+    x = images.float() / 255
+    x_adv = attack(model, x, y, generator=torch.Generator(device).manual_seed(0))
+    with torch.no_grad(), frozen(model):
+        p, p_adv = (model(each).softmax(1).cpu() for each in (x, x_adv))
+    y = y.cpu()
+    fall = (p.gather(1, y[:, None]) - p_adv.gather(1, y[:, None])).squeeze(1)
+    said = p_adv.argmax(1)
+    order = [i for i in fall.argsort(descending=True, stable=True).tolist() if said[i] != y[i]][:number]
+    name = dataset.classes
+    return [
+        Damage(
+            int(fallen[i]), x[i].cpu().numpy(), x_adv[i].cpu().numpy(), name[y[i]], name[p[i].argmax()], name[said[i]],
+            float(fall[i]),
+        )
+        for i in order
+    ]  # fmt: skip
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from .attacks import PGD, frozen
 from .evaluation import BATCH
 from .images import ImageDataset
-from .models import Classifier, cpu_threads
+from .models import Classifier, at_once, cpu_threads
 
 
 def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = None, *, seed: int = 0) -> np.ndarray:
@@ -29,7 +29,8 @@ def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = N
     generator = torch.Generator(device).manual_seed(seed)
     collected = []
     with cpu_threads(model.spec.architecture):
-        for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        number = at_once(images.shape[2:], BATCH)
+        for x, y in zip(images.split(number), labels.split(number), strict=True):
             x = x.float() / 255
             if attack is not None:
                 x = attack(model, x, y, generator=generator)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .images import DataError
+from .places import absolute
 from .sources import as_images
 
 
@@ -91,11 +93,17 @@ class Classifier(nn.Module):
         device, mode = self.head.weight.device, self.training
         self.eval()
         try:
-            batches = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).split(256)
+            batches = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).split(at_once(self.spec.size, 256))
             probabilities = torch.cat([self(x.to(device).float() / 255).softmax(1).cpu() for x in batches]).numpy()
         finally:
             self.train(mode)
         return np.asarray(self.spec.classes)[probabilities.argmax(1)], probabilities
+
+    def program(self) -> torch.export.ExportedProgram:
+        """Itself in eval mode on the CPU, for one image or more, as a program that runs without this package's code."""
+        model = deepcopy(self).cpu().eval()
+        two = torch.zeros(2, self.spec.channels, *self.spec.size)  # one would be taken for a constant
+        return torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim("images")},))
 
 
 class ConvNorm(nn.Sequential):
@@ -171,6 +179,11 @@ def resnet18(channels: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), width
 
 
+def at_once(size: tuple[int, int], most: int) -> int:
+    """How many images of (height, width) a pass takes together: `most` up to 32×32 pixels, fewer of larger ones."""
+    return max(1, min(most, most * 32 * 32 // (size[0] * size[1])))
+
+
 _global_random_state = Lock()  # runs may be built in threads: a cluster's worker, a button in a notebook
 ARCHITECTURES = {"small-cnn": small_cnn, "resnet18": resnet18}
 CHANNELS_LAST_FROM = 16  # pixels a side; on smaller images reordering costs more than it brings
@@ -222,7 +235,7 @@ def cpu_threads(architecture: str, threads: int | None = None) -> Iterator[None]
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Classifier:
     """The trained classifier, in eval mode, that a run's folder or `Run.export` holds: spec.json and model.pt suffice."""
-    folder = Path(folder).expanduser()
+    folder = absolute(folder)
     for name in ("spec.json", "model.pt"):
         if not (folder / name).is_file():
             raise DataError(f"{folder} has no {name}; name the folder of a finished run or of an export")

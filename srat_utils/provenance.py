@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 
+from .places import CHECKOUT, PROJECT
 from .training import resolve_device
 
-PROJECT = Path(__file__).resolve().parent.parent
-CHECKOUT = (PROJECT / "notebooks").is_dir() and (PROJECT / "srat_utils").is_dir()  # else: installed as a package
 VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
 
 
@@ -23,7 +22,7 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
-        described = Path("/proc/cpuinfo").read_text()
+        described = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         described = ""
     names = re.findall(r"^model name\s*: (.+)$", described, flags=re.MULTILINE)

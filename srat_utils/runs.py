@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shutil
+import sys
+import threading
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,31 +17,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from tqdm.std import tqdm
 
-from . import checks, evaluation, provenance
+from . import cards, checks, evaluation, provenance
+from .batches import number
+from .checkpoints import Checkpoints
 from .config import Config
 from .data import load_dataset
-from .evaluation import PAPER, Outcomes, Protocol
-from .images import DataError, Split, under_represented
-from .models import Classifier, cpu_threads, load
-from .sources import at_hand
+from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
+from .images import Split, under_represented
+from .models import Classifier, Spec, at_once, cpu_threads, load
+from .places import absolute
+from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
 from .training import State, fit, resolve_device
 
-CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
-SAVE_EVERY = 5.0  # seconds; shorter runs and evaluations are cheaper to repeat than to save
-
-
-class RunError(RuntimeError):
-    """A run that cannot be trained or read now; the message says why and what to do."""
-
-
-def default_store() -> Path:
-    """$SRAT_RUNS, else runs/ in the project, else runs/ in the working directory where the package is installed without it."""
-    if "SRAT_RUNS" in os.environ:
-        return Path(os.environ["SRAT_RUNS"]).expanduser()
-    return (provenance.PROJECT if provenance.CHECKOUT else Path.cwd()) / "runs"
+__all__ = ["Run", "RunError", "default_store", "load_data", "read", "train"]
+SAVE_EVERY = 5.0  # seconds; shorter evaluations are cheaper to repeat than to save
+REDRAW = 5.0  # seconds after which a bar's clock moves on, however long a step takes
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} epochs [{elapsed}<{remaining}{postfix}]"
+_unwritten: dict[Path, State] = {}  # trained to the end, when the disk refused them
 
 
 def load_data(config: Config) -> Split:
@@ -69,7 +65,7 @@ class Run:
     folder: Path | None = None
     facts: Mapping | None = None
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    said: Mapping[str, Outcomes] = field(default_factory=dict)
+    said: dict[str, Outcomes] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -104,8 +100,7 @@ class Run:
         path = self.path_of(protocol)
         if path.exists() and (known := Outcomes.read(path)).complete:
             return known
-        path.parent.mkdir(exist_ok=True)
-        with FileLock(self.folder / ".lock"):
+        with locked(self.folder, "evaluating"):
             known = Outcomes.read(path) if path.exists() else None
             if known is None or not known.complete:
                 known = self._attempt(protocol, path, known, progress)
@@ -115,14 +110,18 @@ class Run:
         attacks, saved = protocol.attacks(self.config), time.monotonic()
         tried = getattr(self.data, protocol.part)
         if tried is None:
-            raise RunError(f"{self.config.name} held out no validation images; set validation=0.2, say, and train again")
-        bar = tqdm(total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress)
+            raise RunError(
+                f"{self.config.name} held out no validation images; set validation=0.2, say, and train again"
+            )
+        bar = tqdm(
+            total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress, delay=REDRAW
+        )
 
         def save(outcomes: Outcomes) -> None:
             nonlocal saved
             bar.update(sum(int((said != evaluation.TO_DO).sum()) for said in outcomes.predictions.values()) - bar.n)
             if time.monotonic() - saved > SAVE_EVERY:
-                write(path, outcomes.write)
+                write_if_possible(path, outcomes.write, "broken off, the evaluation begins anew")
                 saved = time.monotonic()
 
         with bar, cpu_threads(self.config.model, self.config.threads):
@@ -135,7 +134,8 @@ class Run:
                 outcomes=known,
                 save=save,
             )
-        write(path, done.write)
+        if not write_if_possible(path, done.write, "the evaluation is kept in this session only"):
+            self.said[protocol.name] = done
         return done
 
     def path_of(self, protocol: Protocol) -> Path:
@@ -176,9 +176,21 @@ class Run:
         """The trained network in eval mode, on the config's device; its data are not needed."""
         return load(self._file("model.pt").parent, resolve_device(self.config.device))
 
+    @property
+    def spec(self) -> Spec:
+        """What the network is, apart from its weights."""
+        return Spec.from_json(self._file("spec.json").read_text(encoding="utf-8"))
+
     @cached_property
     def data(self) -> Split:
-        return load_data(self.config)
+        """The images.  RunError where they are no longer those that it was trained on."""
+        split = load_data(self.config)
+        if self.folder is not None and split.train.fingerprint != self.provenance["subset_fingerprint"]:
+            raise RunError(
+                f"{self.config.dataset} is no longer what {self.config.name} was trained on; train(config) with a new Config "
+                "trains on what is there now"
+            )
+        return split
 
     @property
     def collapsed(self) -> bool:
@@ -189,8 +201,11 @@ class Run:
     def findings(self) -> list[checks.Finding]:
         """Whether its robustness is real, judged on its test images: see `checks.run`."""
         images, labels = self.data.test.tensors(next(self.model.parameters()).device)
+        size = at_once(images.shape[2:], 10 * checks.SAMPLE)
         with cpu_threads(self.config.model, self.config.threads):
-            return checks.run(self.model, images.float() / 255, labels, self.config.evaluation_attack)
+            return checks.run(
+                self.model, images.float() / 255, labels, self.config.evaluation_attack, size=min(checks.SAMPLE, size)
+            )
 
     def predict(self, images: np.ndarray | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
         """Class names and probabilities of pictures: see `Classifier.predict`."""
@@ -206,179 +221,190 @@ class Run:
         np.add.at(table, (outcomes.labels, said), 1)
         return pd.DataFrame(table, pd.Index(self.classes, name="true"), pd.Index(self.classes, name="predicted"))
 
-    def export(self, folder: str | Path, *, check: bool = True) -> Path:
-        """Write what others need to use the network: model.pt, spec.json and card.md; `load(folder)` reads them back.
+    def most_damaging(self, number: int = 8) -> list[Damage]:
+        """The attacked test images that hurt most under PAPER: see `evaluation.most_damaging`."""
+        outcomes = self.outcomes()
+        right = outcomes.predictions[evaluation.CLEAN] == outcomes.labels
+        fallen = np.flatnonzero(right & (outcomes.worst_case(PAPER.union) != outcomes.labels))
+        with cpu_threads(self.config.model, self.config.threads):
+            return evaluation.most_damaging(self.model, self.data.test, self.config.evaluation_attack, fallen, number)
 
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        check: bool = True,
+        protocols: Sequence[Protocol] = (PAPER, STRONG),
+        progress: bool = False,
+    ) -> Path:
+        """Write what others need to use the network, the weights first; `load(folder)` reads them back.
+
+        model.pt, spec.json; model.pt2, a program for torch.export.load that needs no code of ours; card.md.
         check: whether the card says if the robustness is real, which costs some 250 gradients for each of 200 test images:
-        seconds for the small network, half an hour for ResNet-18 on a CPU.
+        seconds for the small network, half an hour for ResNet-18 on a CPU.  protocols: whose accuracies a class it has; STRONG
+        costs up to 1,100 gradients a test image where it was not measured before.  A program or a card that cannot be made is
+        told of and left out.
         """
-        folder = Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("model.pt", "spec.json"):
-            write(folder / name, lambda path, name=name: shutil.copyfile(self._file(name), path))
-        write(folder / "card.md", lambda path: path.write_text(self.card(check=check), encoding="utf-8"))
+        folder = absolute(folder)
+        with told(folder, "make room, or name another folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("model.pt", "spec.json"):
+                write(folder / name, lambda path, name=name: shutil.copyfile(self._file(name), path))
+        try:
+            write(folder / "model.pt2", lambda path: path.write_bytes(program(self.model)))
+        except Exception as error:  # exporters fail in ways of their own
+            print(
+                f"model.pt2 was left out ({reason(error)}); model.pt and spec.json are enough for srat_utils.load",
+                file=sys.stderr,
+            )
+        text = cards.card(self, protocols, check=check, progress=progress)
+        write_if_possible(folder / "card.md", lambda path: path.write_text(text, encoding="utf-8"), "print(run.card())")
         return folder
 
-    def card(self, *, check: bool = True) -> str:
-        """A model card in Markdown: data, accuracies, what speaks against them, settings."""
-        counts = ", ".join(f"{name} {number}" for name, number in self.provenance["class_counts"].items())
-        settings = "\n".join(f"- {name}: {value}" for name, value in self.config.to_dict().items() if value is not None)
-        clean = evaluation.of_kind(self.metrics, "clean")
-        rows = self.summary().round(1).reset_index()
-        table = [
-            " | ".join(rows),
-            " | ".join("-" for _ in rows),
-            *(" | ".join(map(str, row)) for row in rows.to_numpy()),
-        ]
-        lines = "\n".join(f"| {line} |" for line in table)
-        return (
-            f"# {self.config.name}\n\nTraining images a class: {counts}.\n\n## Accuracy on {clean['images'].sum()} test images, "
-            f"percent\n\n{lines}\n\n## Is this robustness real?\n\n{self._judged(check)}\n\n## Settings\n\n{settings}\n"
-        )
+    def card(self, *, check: bool = True, protocols: Sequence[Protocol] = (PAPER, STRONG)) -> str:
+        """A model card in Markdown: data, accuracies with intervals, what speaks against them, settings."""
+        return cards.card(self, protocols, check=check)
 
-    def _judged(self, check: bool) -> str:
-        """The findings as a table, or why there are none."""
-        if not check:
-            return "Not checked."
-        if self.folder is None:
-            return "Not checked: only the numbers of this run are kept."
-        try:
-            if not at_hand(self.config.dataset):
-                return f"Not checked: the images of {self.config.dataset} are not on this machine."
-            return checks.table(self.findings)
-        except DataError as problem:
-            return f"Not checked: {problem}."
+
+def program(model: Classifier) -> bytes:
+    """`Classifier.program` as the bytes of a .pt2 file."""
+    buffer = io.BytesIO()
+    torch.export.save(model.program(), buffer)
+    return buffer.getvalue()
+
+
+def read(folder: str | Path) -> Run:
+    """The run in a folder, without its images or settings at hand."""
+    folder = absolute(folder)
+    if not (folder / "provenance.json").is_file():
+        raise RunError(f"{folder} holds no finished run; name a folder in {default_store()}, or of another store")
+    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return Run(Config.from_dict(fields | {"device": "auto", "threads": None}), folder)
 
 
 def train(
     config: Config,
     *,
-    store: Path | None = None,
+    store: str | Path | None = None,
     progress: bool = True,
-    wait: bool = False,
+    wait: bool = True,
     protocols: Sequence[Protocol] = (PAPER,),
     after_epoch: Callable[[State], None] = lambda state: None,
 ) -> Run:
     """The run of a config: read back if it is finished, resumed if it was interrupted, else trained; then evaluated.
 
+    A config with more epochs is another run, trained afresh: its learning rate falls later, and continuing the finished one at
+    the rate it ended with would be neither of the two.
+
     store: the folder of runs; None for `default_store()`.  progress: whether to show a bar with loss and epoch time.
-    wait: whether to wait for another process that is training the same run, instead of saying so.
+    wait: whether to wait for another process that is training the same run, which a line says, instead of raising RunError.
     after_epoch: called with the state after each epoch; what it raises stops the run, which a later call resumes.
-    Raises RunError when another process is training the same run, TrainingError when the loss is no longer a number.
+    Raises RunError where the store cannot be written, before anything is trained, and TrainingError when the loss is no longer
+    a number.
     """
-    run = Run(config, Path(store or default_store()).expanduser() / config.name)
+    run = Run(config, folder_of(config, store))
     if not run.trained:
         split = load_data(config)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.folder / ".lock")
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise RunError(
-                f"another process is training {run.folder}; wait for it, then call train(config) again to read the result"
-            ) from None
-        try:
+        state = State.fresh(config, split.train, resolve_device(config.device))
+        prepare(run.folder, 8 * sum(t.nbytes for t in (*state.model.parameters(), *state.model.buffers())))
+        with locked(run.folder, "training", wait):
             if not run.trained:
                 _train(config, split, run.folder, progress, after_epoch)
-        finally:
-            lock.release()
     for leftover in (*run.folder.glob("checkpoint*.pt"), *run.folder.glob(".*.part")):
         if "damaged" not in leftover.name:
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
     for protocol in protocols:
-        run.outcomes(protocol, progress=progress and protocol is not PAPER)
+        run.outcomes(protocol, progress=progress)
     return run
 
 
 def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Callable[[State], None]) -> None:
-    write(
-        folder / "config.json", lambda path: path.write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
-    )
-    state = resume(config, split, folder)
-    label = (
-        f"{config.imbalance} {config.method} {'adversarial' if config.adversarial else 'natural'} seed {config.seed}"
-    )
+    facts = facts_of(config, split)  # now: none of them is worth a training later
+    with told(folder):
+        settings = json.dumps(config.to_dict(), indent=1)
+        write(folder / "config.json", lambda path: path.write_text(settings, encoding="utf-8"))
+    checkpoints = Checkpoints(folder)
+    state = _unwritten.pop(folder, None) or checkpoints.resume(config, split.train)
+    steps = number(len(split.train), config.batch_size)
+    adversarial = "adversarial" if config.adversarial else "natural"
+
+    def epochs(state: State) -> float:
+        return len(state.history) + (state.epoch.batches / steps if state.epoch else 0)
+
     bar = tqdm(
-        total=config.epochs, initial=len(state.history), desc=label, unit="epoch", disable=not progress, mininterval=0.5
-    )
-    saved = time.monotonic()
+        total=config.epochs, initial=epochs(state), bar_format=BAR, disable=not progress, mininterval=0.5, miniters=0,
+        desc=f"{config.imbalance} {config.method} {adversarial} seed {config.seed}",
+    )  # fmt: skip
+
+    def after_step(state: State) -> None:
+        bar.update(epochs(state) - bar.n)
+        checkpoints.save_if_due(state)
 
     def after_epoch(state: State) -> None:
-        nonlocal saved
         bar.set_postfix(loss=f"{state.history[-1]['loss']:.3f}", refresh=False)
-        bar.update()
-        if time.monotonic() - saved > SAVE_EVERY and len(state.history) < config.epochs:
-            save_checkpoint(state, folder)
-            saved = time.monotonic()
+        bar.update(epochs(state) - bar.n)
+        if len(state.history) < config.epochs:
+            checkpoints.save_if_due(state)
         try:
             watch(state)
         except BaseException:
-            save_checkpoint(state, folder)  # stopped on purpose: not one epoch is lost
+            checkpoints.save(state)  # stopped on purpose: not one epoch is lost
             raise
 
-    with bar:
-        fit(config, split.train, state=state, after_epoch=after_epoch)
+    with bar, redrawn(bar):
+        fit(config, split.train, state=state, after_epoch=after_epoch, after_step=after_step)
+    facts |= {"seconds": round(sum(row["seconds"] for row in state.history), 2)}
+    try:
+        keep(state, facts, folder)
+    except OSError:
+        checkpoints.give_way()
+        try:
+            keep(state, facts, folder)
+        except OSError as error:
+            _unwritten[folder] = state
+            raise RunError(
+                f"{folder} cannot be written ({reason(error)}); the trained network is in memory: make room, then call "
+                "train(config) again in this session, which only writes it"
+            ) from error
+
+
+def keep(state: State, facts: dict, folder: Path) -> None:
+    """Write a trained network."""
     write(folder / "history.csv", lambda path: pd.DataFrame(state.history).to_csv(path, index=False))
     write(folder / "spec.json", lambda path: path.write_text(state.model.spec.to_json(), encoding="utf-8"))
-    write(folder / "model.pt", lambda path: torch.save(state.model.state_dict(), path))
+    write(folder / "model.pt", saved(state.model.state_dict()))
     # Last: this file is what makes a run finished.
-    facts = facts_of(config, split, state)
     write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
 
 
-def facts_of(config: Config, split: Split, state: State) -> dict:
-    """The provenance of a run that was just trained."""
-    device = next(state.model.parameters()).device
+@contextmanager
+def redrawn(bar: tqdm) -> Iterator[None]:
+    """The bar is drawn anew now and then, so that its clock moves while one step is long."""
+    over = threading.Event()
+
+    def redraw() -> None:
+        while not over.wait(REDRAW):
+            bar.refresh()
+
+    thread = threading.Thread(target=redraw, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def facts_of(config: Config, split: Split) -> dict:
+    """The provenance of a run that is about to be trained."""
+    device = resolve_device(config.device)
     return {
         "fingerprint": config.fingerprint,
         "subset_fingerprint": split.train.fingerprint,
         "class_counts": dict(zip(split.train.classes, split.train.counts, strict=True)),
-        "seconds": round(sum(row["seconds"] for row in state.history), 2),
         "device": str(device),
         "hardware": provenance.hardware(device),
         "versions": provenance.VERSIONS,
         "commit": provenance.commit(),
     }
-
-
-def save_checkpoint(state: State, folder: Path) -> None:
-    """Write the state, keeping the checkpoint before it in case this one is damaged later."""
-    newest, before = (folder / name for name in CHECKPOINTS)
-    write(folder / "checkpoint-next.pt", lambda path: torch.save(state.to_dict(), path))
-    if newest.exists():
-        newest.replace(before)
-    (folder / "checkpoint-next.pt").replace(newest)
-
-
-def resume(config: Config, split: Split, folder: Path) -> State:
-    """The state in the folder's newest readable checkpoint, or a fresh one.
-
-    A damaged or foreign checkpoint is set aside, never overwritten, and the one before it is tried.
-    """
-    device = resolve_device(config.device)
-    for name in CHECKPOINTS:
-        checkpoint = folder / name
-        if not checkpoint.exists():
-            continue
-        state = State.fresh(config, split.train, device)
-        try:
-            state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
-            return state
-        except Exception as error:  # torch, pickle and zipfile each raise their own
-            aside = checkpoint.with_name(f"{checkpoint.stem}-damaged-{time.time_ns()}.pt")
-            checkpoint.replace(aside)
-            warnings.warn(
-                f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, "
-                "going on from the checkpoint before it, or afresh",
-                stacklevel=2,
-            )
-    return State.fresh(config, split.train, device)
-
-
-def write(path: Path, writer: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: beside its place, flushed, then renamed."""
-    temporary = path.with_name(f".{path.name}.part")
-    writer(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -21,6 +21,7 @@ from .arrays import read_npz
 from .images import DataError, ImageDataset, Split, nearest
 from .imbalance import hold_out
 from .pictures import read_folder, read_pictures, resize, resized_to, sorted_out, stamp, unreadable
+from .places import absolute, kept_in
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -73,9 +74,10 @@ def digits() -> Split:
 
 def data_folders() -> tuple[Path, ...]:
     """Where CIFAR-10 and SVHN are looked for; the first is where a download goes."""
+    first = kept_in("SRAT_DATA", "data")
     if os.environ.get("SRAT_DATA"):
-        return (Path(os.environ["SRAT_DATA"]).expanduser(),)
-    return tuple(dict.fromkeys((Path(__file__).parent.parent / "data", Path.cwd() / "data", Path.home() / ".cache")))
+        return (first,)
+    return tuple(dict.fromkeys((first, Path.cwd() / "data", Path.home() / ".cache")))
 
 
 @lru_cache(maxsize=2)
@@ -136,7 +138,7 @@ def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
 
 
 def own_path(dataset: str | Path) -> Path:
-    path = Path(os.path.expanduser(dataset)).resolve()
+    path = absolute(dataset)
     if path.is_dir():
         for split in ("train", "test"):
             if not (path / split).is_dir():
@@ -246,7 +248,7 @@ def as_images(images: np.ndarray | Sequence[str | Path], size: tuple[int, int], 
     DataError where an array has another size, type or number of channels.
     """
     if not isinstance(images, np.ndarray):
-        images, _ = read_pictures([Path(path).expanduser() for path in images], size)
+        images, _ = read_pictures([absolute(path) for path in images], size)
         if images.shape[3] < channels:
             images = np.repeat(images, channels, axis=3)
     images = images[..., None] if images.ndim == 3 else images

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import joblib
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.std import tqdm
 
 from . import evaluation
 from .config import Config
 from .evaluation import PAPER, Protocol
-from .runs import Run, RunError, default_store, train
+from .places import absolute
+from .runs import Run, train
+from .store import RunError, default_store, folder_of
 from .training import State, resolve_device
+
+KILLED = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")  # loky's words for it, and Dask's
+NAMED = 5  # runs that failed for one reason
 
 
 class OutOfTime(RuntimeError):
@@ -42,11 +46,13 @@ def sweep(
     after_run: called here with each run that was just finished.
     """
     configs = list(configs)
-    store = Path(store or default_store()).resolve()  # a worker may have another working directory
+    store = absolute(store or default_store())  # a worker may have another working directory
+
+    def run_of(config: Config) -> Run:
+        return Run(config, folder_of(config, store))
 
     def finished(config: Config) -> bool:
-        run = Run(config, store / config.name)
-        return run.trained and all(run.evaluated(protocol) for protocol in protocols)
+        return kept(run_of(config), protocols)
 
     missing = {config.name: config for config in configs if not finished(config)}
     if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
@@ -54,7 +60,7 @@ def sweep(
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
         jobs = min(jobs, max(1, len(missing)))
-    running, failures = [], []
+    running, failures = [], {}
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
     bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
 
@@ -75,21 +81,42 @@ def sweep(
         try:
             for name, failure in parallel(tasks()):
                 if failure:
-                    failures.append(f"{name}: {failure}")
-                    bar.write(f"failed: {failures[-1]}")
+                    failures[name] = failure
+                    bar.write(f"failed: {name}: {failure}")
                 running.remove(name)
                 show_running()
                 if finished(missing[name]):
-                    after_run(Run(missing[name], store / name))
+                    after_run(run_of(missing[name]))
                 if failure or finished(missing[name]):  # not what the end of the time stopped
                     bar.update()
-        except TerminatedWorkerError:
+        except Exception as error:
+            if type(error).__name__ not in KILLED:
+                raise
             raise RunError(
                 "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
             ) from None
     if failures:
-        raise RunError(f"{len(failures)} of {len(configs)} runs failed; the others are stored. " + "; ".join(failures))
-    return [Run(config, store / config.name) for config in configs if finished(config)]
+        raise RunError(failed(failures, len({config.name for config in configs})))
+    return [run_of(config) for config in configs if finished(config)]
+
+
+def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
+    """Whether the run's network and its outcomes under the protocols are on disk."""
+    return run.trained and all(run.evaluated(protocol) for protocol in protocols)
+
+
+def failed(failures: Mapping[str, str], total: int) -> str:
+    """Name → why, in one line: a reason that many runs share is said once."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in failures.items():
+        by_reason.setdefault(why.replace(name, "the run"), []).append(name)
+    reasons = [
+        f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' * (len(names) > NAMED)}: {why}"
+        for why, names in by_reason.items()
+    ]
+    others = "all runs" if len(failures) == total else f"{len(failures)} of {total} runs"
+    stored = "" if len(failures) == total else "; the others are stored"
+    return f"{others} failed{stored}. {'; '.join(reasons)}"
 
 
 def _attempt(
@@ -101,7 +128,12 @@ def _attempt(
 
     try:
         look_at_the_clock()
-        train(config, store=store, progress=False, wait=True, protocols=protocols, after_epoch=look_at_the_clock)
+        run = train(config, store=store, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
+        if not kept(run, protocols):
+            return (
+                config.name,
+                f"its outcomes could not be kept in {run.folder}; make room there, or name another store",
+            )
     except OutOfTime:
         pass
     except Exception as error:  # told to the reader by sweep, after the other runs

@@ -1,11 +1,12 @@
 """A training that is killed where it is told; apart from the tests, so that a child process imports little."""
 
+import math
 import os
 import signal
 from collections import Counter
 from pathlib import Path
 
-from srat_utils import runs
+from srat_utils import checkpoints, runs
 
 
 def train_and_die(config, store, point, number, reached=None):
@@ -27,7 +28,8 @@ def train_and_die(config, store, point, number, reached=None):
         here("after rename")
         return result
 
-    runs.SAVE_EVERY = -1.0
+    runs.SAVE_EVERY = checkpoints.BETWEEN = checkpoints.WITHIN = -1.0
+    checkpoints.SHARE = math.inf
     os.fsync, Path.replace = dying_fsync, dying_replace
     runs.train(config, store=store, progress=False, after_epoch=lambda state: here("between epochs"))
     reached.put(dict(times))

@@ -1,14 +1,13 @@
 """A folder per run: trained once, resumed, guarded, and the same whether alone or in a sweep."""
 
-import errno
 import json
+import math
 import multiprocessing
 import os
 import pickle
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,8 +19,9 @@ import pandas as pd
 import pytest
 import torch
 from dying import train_and_die
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from srat_utils import METHODS, PAPER, Config, load, runs, sweep, sweeps, train, training
+from srat_utils import METHODS, PAPER, Config, checkpoints, load, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
@@ -67,16 +67,23 @@ def interrupt_after(monkeypatch, epochs):
     """Training is broken off as by Ctrl-C after so many epochs, a checkpoint being written after each."""
     real = runs.fit
 
-    def broken(config, dataset, *, state, after_epoch):
+    def broken(config, dataset, *, after_epoch, **options):
         def stop(state):
             after_epoch(state)
             if len(state.history) == epochs:
                 raise KeyboardInterrupt
 
-        return real(config, dataset, state=state, after_epoch=stop)
+        return real(config, dataset, after_epoch=stop, **options)
 
-    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
+    save_always(monkeypatch)
     monkeypatch.setattr(runs, "fit", broken)
+
+
+def save_always(monkeypatch):
+    """A checkpoint after every step and every epoch."""
+    for name in ("BETWEEN", "WITHIN"):
+        monkeypatch.setattr(checkpoints, name, -1.0)
+    monkeypatch.setattr(checkpoints, "SHARE", math.inf)
 
 
 # ------------------------------------------------------------------------------------------------ one run
@@ -179,10 +186,11 @@ def test_an_interrupted_run_is_resumed_and_equals_the_undisturbed_one(finished, 
     assert files(run) == FILES
 
 
-# Three epochs, a checkpoint after each of the first two, and outcomes saved after each batch: ten files written, the newest
-# checkpoint renamed three times more.
-POINTS = [("between epochs", n) for n in (1, 2, 3)] + [("after rename", n) for n in range(1, 14)]
-POINTS += [(point, n) for point in ("before fsync", "after fsync") for n in range(1, 11)]
+# Three epochs of two steps, a checkpoint between the steps and after each epoch but the last, and outcomes saved after each
+# batch: config.json, five checkpoints, four files of the result and three times outcomes are written; a checkpoint is renamed
+# once more, and with the one before it there, twice.
+POINTS = [("between epochs", n) for n in (1, 2, 3)] + [("after rename", n) for n in range(1, 23)]
+POINTS += [(point, n) for point in ("before fsync", "after fsync") for n in range(1, 14)]
 
 
 QUICK = TINY.replace(adversarial=False, test_per_class=2)
@@ -292,7 +300,7 @@ def test_a_damaged_or_foreign_checkpoint_is_set_aside_unexecuted_and_the_run_com
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     real = training.train_epoch
-    monkeypatch.setattr(runs, "SAVE_EVERY", -1.0)
+    save_always(monkeypatch)
     monkeypatch.setattr(
         training,
         "train_epoch",
@@ -305,38 +313,6 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path, monke
     stored = torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)
     assert len(stored["history"]) == 2
     assert not (tmp_path / TINY.name / "provenance.json").exists()
-
-
-def test_a_full_disk_leaves_the_last_whole_checkpoint_in_place(tmp_path, monkeypatch, finished):
-    saved, real = [], torch.save
-
-    def full(contents, path):
-        real(contents, path)
-        saved.append(path)
-        if len(saved) > 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "SAVE_EVERY", -1.0)
-        patch.setattr(torch, "save", full)
-        with pytest.raises(OSError, match="No space left"):
-            train(TINY, store=tmp_path, progress=False)
-    assert len(torch.load(tmp_path / TINY.name / "checkpoint.pt", weights_only=True)["history"]) == 1
-    assert_same_result(finished, train(TINY, store=tmp_path, progress=False))
-
-
-def test_a_run_that_another_process_is_training_is_refused_in_one_line(tmp_path, no_training):
-    folder = tmp_path / TINY.name
-    folder.mkdir()
-    script = f"from filelock import FileLock\nwith FileLock({str(folder / '.lock')!r}):\n    print('held', flush=True)\n    input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another process") as error:
-            train(TINY, store=tmp_path, progress=False)
-        holder.communicate("\n")
-    assert TINY.name in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_lock_is_free_again_after_a_failure(tmp_path, monkeypatch):
@@ -367,6 +343,33 @@ def test_the_progress_bar_shows_the_loss_and_all_epochs(tmp_path, capsys):
     assert "loss=" in shown and "1/1" in shown
 
 
+def test_inside_an_epoch_the_bar_counts_its_steps(tmp_path, monkeypatch):
+    seen, real = [], runs.tqdm.update
+
+    def update(bar, n=1):
+        real(bar, n)
+        seen.append(bar.n)
+
+    monkeypatch.setattr(runs.tqdm, "update", update)
+    train(TINY.replace(epochs=2, adversarial=False, batch_size=30), store=tmp_path)  # three batches an epoch
+    assert seen[:6] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
+
+
+def test_the_bars_clock_moves_while_a_step_is_long(tmp_path, monkeypatch):
+    drawn, real = threading.Event(), runs.fit
+    monkeypatch.setattr(runs, "REDRAW", 0.001)
+    monkeypatch.setattr(runs.tqdm, "refresh", lambda bar, **options: drawn.set())
+
+    def slow(*arguments, **options):
+        assert drawn.wait(600)  # nothing but the clock could have drawn it
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(runs, "fit", slow)
+    threads = threading.active_count()
+    train(TINY.replace(epochs=1, adversarial=False), store=tmp_path, progress=False)
+    assert threading.active_count() == threads
+
+
 # ------------------------------------------------------------------------------------------------ many runs
 
 NATURAL = TINY.replace(adversarial=False, epochs=2)
@@ -388,7 +391,17 @@ def test_one_failing_config_is_listed_and_does_not_stop_the_others(tmp_path):
     message = str(error.value)
     assert "\n" not in message and "2 of 3" in message
     assert bad.name in message and "epoch" in message and nameless.name in message and good.name not in message
+    assert "the others are stored" in message
     assert (tmp_path / good.name / "provenance.json").exists()
+
+
+def test_runs_that_fail_for_one_reason_share_its_words(tmp_path):
+    bad = [NATURAL.replace(learning_rate=1e30, warmup_epochs=0, seed=seed) for seed in range(7)]
+    with pytest.raises(RunError) as error:
+        sweep(bad, jobs=1, store=tmp_path, progress=False)
+    message = str(error.value)
+    assert message.startswith("all runs failed. ") and "stored" not in message
+    assert message.count("learning_rate") < 7 and message.count("\n") == 0
 
 
 def test_a_sweep_trains_only_what_is_missing_and_duplicates_once(tmp_path, monkeypatch):
@@ -455,13 +468,14 @@ def test_a_sweep_on_a_dask_cluster_survives_a_killed_worker_and_equals_the_local
         assert_same_result(run, train(run.config, store=tmp_path / "local", progress=False))
 
 
-def test_a_killed_local_worker_is_said_in_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("killed", [TerminatedWorkerError, type("KilledWorker", (Exception,), {})])
+def test_a_killed_worker_is_said_in_one_line(tmp_path, monkeypatch, killed):
     class Killed:
         def __init__(self, **options):
             pass
 
         def __call__(self, tasks):
-            raise sweeps.TerminatedWorkerError("the long story of an executor")
+            raise killed("the long story of an executor")
 
     monkeypatch.setattr(joblib, "Parallel", Killed)
     with pytest.raises(RunError, match="nothing is lost") as error:
@@ -525,7 +539,7 @@ def test_a_model_comes_back_from_its_folder_without_data_and_settings(finished, 
     monkeypatch.setattr(runs, "load_dataset", moved)
     images = finished.data.test.images
     exported = runs.Run(TINY, finished.folder).export(tmp_path / "given away")
-    assert {path.name for path in exported.iterdir()} == {"model.pt", "spec.json", "card.md"}
+    assert {path.name for path in exported.iterdir()} == {"model.pt", "model.pt2", "spec.json", "card.md"}
     card = (exported / "card.md").read_text(encoding="utf-8")
     assert "step-5" in card and "Not checked: the images have moved" in card
     names, probabilities = load(exported).predict(images)

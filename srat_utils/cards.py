@@ -1,0 +1,153 @@
+"""A model's card: what it was made of, how far it is right, what speaks against it, and what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from . import checks, evaluation
+from .evaluation import Protocol
+from .images import DataError
+from .sources import KNOWN, at_hand
+
+FEW = 30  # test images of a class, below which its accuracy is a guess: 95 % intervals are wider than 35 points
+READING = """```python
+from srat_utils import load
+classes, probabilities = load("this folder").predict(["picture.png"])
+
+import torch  # or without this package: images float [N,{channels},{height},{width}] in [0,1]
+logits = torch.export.load("model.pt2").module()(images)
+```"""
+
+
+def interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval, in percent, of an accuracy in percent over so many images; (0, 100) over none."""
+    if images == 0:
+        return 0.0, 100.0
+    ends = binomtest(round(accuracy * images / 100), images).proportion_ci(0.95, "wilson")
+    return 100 * ends.low, 100 * ends.high
+
+
+def with_interval(accuracy: float, images: int) -> str:
+    low, high = interval(accuracy, images)
+    return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]" if images else "no image"
+
+
+def markdown(rows: Sequence[Sequence]) -> str:
+    """A table, its first row the head."""
+    lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["-"] * len(lines[0]), *lines[1:]])
+
+
+def card(run, protocols: Sequence[Protocol], *, check: bool = True, progress: bool = False) -> str:
+    """The card of a `runs.Run` in Markdown.  check: whether it says if the robustness is real."""
+    frames, unmeasured = {}, []
+    for protocol in protocols:
+        try:
+            frames[protocol.name] = run.evaluate(protocol, progress=progress)
+        except (DataError, RuntimeError, OSError) as problem:
+            unmeasured.append(f"Not measured under {protocol.name!r}: {problem}.")
+    parts = [
+        f"# {run.config.name}",
+        made_of(run),
+        "## Accuracy, percent\n\nWith 95 % intervals (Wilson) over the test images; a training from another seed varies, too.",
+        *([accuracies(run, frames)] if frames else []),
+        *unmeasured,
+        "## Is this robustness real?",
+        judged(run, check),
+        "## What it must not be used for",
+        "\n".join(f"- {line}" for line in limits(run, frames)),
+        "## Reading it back",
+        READING.format(channels=run.spec.channels, height=run.spec.size[0], width=run.spec.size[1]),
+        "## Settings",
+        "\n".join(f"- {name}: {value}" for name, value in settings(run)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def made_of(run) -> str:
+    config, counts = run.config, run.provenance["class_counts"]
+    (height, width), colour = run.spec.size, {1: "grey", 3: "colour"}.get(run.spec.channels, "")
+    trained = f"adversarially ({config.training_attack.name})" if config.adversarial else "without an adversary"
+    rare = [name for name, is_rare in zip(counts, run.rare, strict=True) if is_rare]
+    return (
+        f"{config.model} for {colour} pictures of {height}×{width} pixels, trained {trained} by {config.method} for "
+        f"{config.epochs} epochs on {sum(counts.values()):,} images of {source(config)}.  Rare classes: "
+        f"{', '.join(rare) or 'none'}."
+    )
+
+
+def source(config) -> str:
+    """The images' name, not where they lie on somebody's machine."""
+    return config.dataset if config.dataset in KNOWN else f"{Path(config.dataset).name} (content {config.images})"
+
+
+def accuracies(run, frames: dict[str, pd.DataFrame]) -> str:
+    """A row a class, and one of all test images: accuracy and interval, clean and under each protocol's worst case."""
+    first = next(iter(frames.values()))
+    columns = {"clean": evaluation.of_kind(first, "clean")}
+    for name, frame in frames.items():
+        robust = evaluation.of_kind(frame, "robust")
+        columns[f"{name}: {robust['attack'].iloc[0]}"] = robust
+    rows = [["class", "training images", "test images", *columns]]
+    for position, (name, trained) in enumerate(run.provenance["class_counts"].items()):
+        cells = [with_interval(*frame.iloc[position][["accuracy", "images"]]) for frame in columns.values()]
+        label = f"{name} (rare)" if run.rare[position] else name
+        rows.append([label, trained, columns["clean"].iloc[position]["images"], *cells])
+    total = int(columns["clean"]["images"].sum())
+    overall = [with_interval((frame["accuracy"] * frame["images"]).sum() / total, total) for frame in columns.values()]
+    rows.append(["all images", sum(run.provenance["class_counts"].values()), total, *overall])
+    rows.append(["mean over classes", "", "", *(f"{frame['accuracy'].mean():.1f}" for frame in columns.values())])
+    return markdown(rows)
+
+
+def judged(run, check: bool) -> str:
+    """The findings as a table, or why there are none."""
+    if not check:
+        return "Not checked."
+    if run.folder is None:
+        return "Not checked: only the numbers of this run are kept."
+    try:
+        if not at_hand(run.config.dataset):
+            return f"Not checked: the images of {run.config.dataset} are not on this machine."
+        return checks.table(run.findings)
+    except Exception as problem:  # a card is never worth an export
+        return f"Not checked: {' '.join(str(problem).split()) or type(problem).__name__}."
+
+
+def limits(run, frames: dict[str, pd.DataFrame]) -> list[str]:
+    """Uses that the data and the numbers do not carry."""
+    config, names = run.config, run.classes
+    lines = [
+        "Deciding about people or their safety on its own: it is wrong as often as the table says, and surest where it is fooled.",
+        f"Pictures of anything else than {', '.join(names)}: it always answers with one of them.  Its probabilities are not "
+        "calibrated.",
+        "Pictures made otherwise than the training images (another camera, place, year, size): nothing was measured there.",
+        f"Attacks other than a change of each pixel by at most ε = {config.eps:.4g} of its range: larger ones, patches, "
+        "rotations, and attackers that know its training images were not tried.",
+    ]
+    if not config.adversarial:
+        lines.append("Anything that an adversary can reach: it was trained without one.")
+    if frames:
+        last = evaluation.of_kind(list(frames.values())[-1], "robust")
+        chance = 100 / len(names)
+        few = [row["class"] for _, row in last.iterrows() if row["images"] < FEW]
+        weak = [row["class"] for _, row in last.iterrows() if interval(row["accuracy"], row["images"])[0] <= chance]
+        if few:
+            lines.append(
+                f"Claims about {', '.join(few)}: fewer than {FEW} test images each, so the accuracy is hardly known."
+            )
+        if weak:
+            lines.append(f"Robust recognition of {', '.join(weak)}: under attack not shown to be better than a guess.")
+        if evaluation.is_collapsed(next(iter(frames.values()))):
+            lines.insert(0, "Anything: the training collapsed, and one class takes almost all pictures.")
+    return lines
+
+
+def settings(run) -> list[tuple[str, object]]:
+    own = {name: value for name, value in run.config.to_dict().items() if value is not None}
+    versions = " ".join(f"{name} {version}" for name, version in run.provenance["versions"].items())
+    return list((own | {"dataset": source(run.config), "versions": versions}).items())

@@ -1,0 +1,83 @@
+"""The state of a training on disk: two deep, often enough, and never worth the training itself."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+from .config import Config
+from .images import ImageDataset
+from .store import reason, saved, write
+from .training import State, resolve_device
+
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
+BETWEEN, WITHIN = 5.0, 60.0  # seconds from one to the next, at an epoch's end and inside one; less is cheaper to repeat
+SHARE = 0.05  # of the time goes into writing them, at most
+
+
+class Checkpoints:
+    """Of one training, in its folder.  A disk that refuses one is told of once, and the training goes on."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.refused = folder, False
+        self.saved, self.cost = time.monotonic(), 0.0
+
+    def save_if_due(self, state: State) -> None:
+        """Save after a step or an epoch, if the last one is old enough, unless the loss is no longer a number."""
+        if time.monotonic() - self.saved <= max(BETWEEN if state.epoch is None else WITHIN, self.cost / SHARE):
+            return
+        if state.epoch is None or math.isfinite(state.epoch.sums["loss"]):
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """Write the state, keeping the checkpoint before it in case this one is damaged later."""
+        started = time.monotonic()
+        newest, before = (self.folder / name for name in CHECKPOINTS)
+        coming = self.folder / "checkpoint-next.pt"
+        try:
+            write(coming, saved(state.to_dict()))
+            if newest.exists():
+                newest.replace(before)
+            coming.replace(newest)
+        except OSError as error:
+            if not self.refused:
+                warnings.warn(
+                    f"no checkpoint can be written into {self.folder} ({reason(error)}); the training goes on, and broken off "
+                    "it would go on from the checkpoint before",
+                    stacklevel=2,
+                )
+            self.refused = True
+        self.saved = time.monotonic()
+        self.cost = self.saved - started
+
+    def give_way(self) -> None:
+        """Leave the room of all but the newest to the result."""
+        (self.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
+
+    def resume(self, config: Config, dataset: ImageDataset) -> State:
+        """The state in the newest readable checkpoint, or a fresh one.
+
+        A damaged or foreign checkpoint is set aside, never overwritten, and the one before it is tried.
+        """
+        device = resolve_device(config.device)
+        for name in CHECKPOINTS:
+            checkpoint = self.folder / name
+            if not checkpoint.exists():
+                continue
+            state = State.fresh(config, dataset, device)
+            try:
+                state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
+                return state
+            except Exception as error:  # torch, pickle and zipfile each raise their own
+                aside = checkpoint.with_name(f"{checkpoint.stem}-damaged-{time.time_ns()}.pt")
+                checkpoint.replace(aside)
+                warnings.warn(
+                    f"{checkpoint} cannot be read ({type(error).__name__}); set aside as {aside.name}, "
+                    "going on from the checkpoint before it, or afresh",
+                    stacklevel=2,
+                )
+        return State.fresh(config, dataset, device)

@@ -1,0 +1,26 @@
+"""Where things lie: a path means the same wherever it is given, and what is kept lies with the project or with its user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PROJECT = Path(__file__).resolve().parent.parent
+CHECKOUT = (PROJECT / "notebooks").is_dir() and (PROJECT / "pyproject.toml").is_file()  # else: installed as a package
+
+
+def absolute(path: str | os.PathLike) -> Path:
+    """ "~" is the user's folder, and a relative path begins at the working directory, whoever reads it later."""
+    return Path(os.path.expanduser(path)).resolve()
+
+
+def home() -> Path:
+    """The project's folder; installed without it, this package's own folder among the user's data."""
+    return PROJECT if CHECKOUT else platformdirs.user_data_path("srat-utils", appauthor=False)
+
+
+def kept_in(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, else `name` in `home()`."""
+    return absolute(os.environ[variable]) if os.environ.get(variable) else home() / name
