@@ -265,9 +265,8 @@ class LiveTraining:
             started = time.monotonic()
             for number, config in enumerate(configs):
                 self.progress(number, len(configs), 0, config.epochs)
-                run = train(
-                    config, store=self.store, progress=False, after_epoch=self.watch(number, len(configs), config)
-                )
+                watch = self.watch(number, len(configs), config)
+                run = train(config, store=self.store, progress=False, wait=False, after_epoch=watch)
                 self.runs[config.name] = run
             self.bar.value = 1
             self.say(f"Done: {len(configs)} run(s) in {time.monotonic() - started:.0f} s, kept on disk.")
