@@ -5,7 +5,7 @@ from .data import load_dataset
 from .evaluation import PAPER, STRONG
 from .methods import METHODS
 from .models import load
-from .runs import train
+from .runs import plan, train
 from .sweeps import sweep
 
-__all__ = ["METHODS", "PAPER", "STRONG", "Config", "load", "load_dataset", "sweep", "train"]
+__all__ = ["METHODS", "PAPER", "STRONG", "Config", "load", "load_dataset", "plan", "sweep", "train"]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,12 @@ import pandas as pd
 import torch
 from tqdm.std import tqdm
 
-from . import cards, checks, evaluation, provenance
+from . import cards, checks, estimates, evaluation, provenance
 from .batches import number
 from .checkpoints import Checkpoints
 from .config import Config
 from .data import load_dataset
+from .estimates import Plan
 from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
 from .images import Split, under_represented
 from .models import Classifier, Spec, at_once, cpu_threads, load
@@ -31,7 +32,7 @@ from .places import absolute
 from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
 from .training import State, fit, resolve_device
 
-__all__ = ["Run", "RunError", "default_store", "load_data", "read", "train"]
+__all__ = ["Run", "RunError", "default_store", "load_data", "plan", "read", "train"]
 SAVE_EVERY = 5.0  # seconds; shorter evaluations are cheaper to repeat than to save
 REDRAW = 5.0  # seconds after which a bar's clock moves on, however long a step takes
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} epochs [{elapsed}<{remaining}{postfix}]"
@@ -51,6 +52,11 @@ def load_data(config: Config) -> Split:
         validation=config.validation,
         rare=config.rare,
     )
+
+
+def plan(config: Config) -> Plan:
+    """What a config's training will be made of and, from steps measured here, what it will cost: print it before a long run."""
+    return estimates.plan(config, load_data(config))
 
 
 @dataclass(frozen=True)
@@ -296,7 +302,8 @@ def train(
     A config with more epochs is another run, trained afresh: its learning rate falls later, and continuing the finished one at
     the rate it ended with would be neither of the two.
 
-    store: the folder of runs; None for `default_store()`.  progress: whether to show a bar with loss and epoch time.
+    store: the folder of runs; None for `default_store()`.  progress: whether to show a bar and, where it will take a minute or
+    more, or own images stay unused, `plan(config)` before it.
     wait: whether to wait for another process that is training the same run, which a line says, instead of raising RunError.
     after_epoch: called with the state after each epoch; what it raises stops the run, which a later call resumes.
     Raises RunError where the store cannot be written, before anything is trained, and TrainingError when the loss is no longer
@@ -326,6 +333,8 @@ def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Ca
         write(folder / "config.json", lambda path: path.write_text(settings, encoding="utf-8"))
     checkpoints = Checkpoints(folder)
     state = _unwritten.pop(folder, None) or checkpoints.resume(config, split.train)
+    if progress and not (state.history or state.epoch):
+        tell(estimates.plan(config, split).to_tell, longer(config, folder))
     steps = number(len(split.train), config.batch_size)
     adversarial = "adversarial" if config.adversarial else "natural"
 
@@ -367,6 +376,28 @@ def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Ca
                 f"{folder} cannot be written ({reason(error)}); the trained network is in memory: make room, then call "
                 "train(config) again in this session, which only writes it"
             ) from error
+
+
+@cache
+def tell(*lines: str) -> None:
+    """Say it where bars are drawn, and no more than once."""
+    print(*filter(None, lines), sep="\n", end="\n" if any(lines) else "", file=sys.stderr, flush=True)
+
+
+def longer(config: Config, folder: Path) -> str:
+    """What to say where the store holds the same run with fewer epochs: that this one does not go on from there."""
+    stem = config.name.removesuffix(config.fingerprint)
+    for other in sorted(folder.parent.glob(f"{stem}*/provenance.json")):
+        try:
+            finished = read(other.parent).config
+        except ValueError:  # of a version that had other settings
+            continue
+        if finished.epochs < config.epochs and finished.replace(epochs=config.epochs).fingerprint == config.fingerprint:
+            return (
+                f"The run of {finished.epochs} epochs stays as it is: with {config.epochs} the learning rate falls later, so "
+                "this one is trained afresh."
+            )
+    return ""
 
 
 def keep(state: State, facts: dict, folder: Path) -> None:

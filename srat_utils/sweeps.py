@@ -10,11 +10,11 @@ import joblib
 import pandas as pd
 from tqdm.std import tqdm
 
-from . import evaluation
+from . import estimates, evaluation
 from .config import Config
 from .evaluation import PAPER, Protocol
 from .places import absolute
-from .runs import Run, train
+from .runs import Run, load_data, tell, train
 from .store import RunError, default_store, folder_of
 from .training import State, resolve_device
 
@@ -60,6 +60,11 @@ def sweep(
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
         jobs = min(jobs, max(1, len(missing)))
+    if progress and missing:
+        seconds = estimates.total(missing.values(), load_data) / (jobs or 1)
+        if seconds >= estimates.LONG:
+            at_once = f", {jobs} at a time" if jobs and jobs > 1 else ""
+            tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} on this machine{at_once}.")
     running, failures = [], {}
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
     bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
