@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import save
 
 import srat_utils
 from srat_utils import METHODS, PAPER, Config, provenance, sweep
@@ -286,3 +287,17 @@ def test_a_fingerprint_of_digits_alone_stays_text(tmp_path, monkeypatch):
     results.export([Run(config, None, facts, {}, {"paper": outcomes})], tmp_path)
     (run,) = results.read("digits", tmp_path).values()
     assert run.config == config and run.provenance["fingerprint"] == config.fingerprint and run.provenance["commit"] == "7"
+
+
+def test_results_on_own_images_lie_beside_the_others_and_are_read_without_the_images(tmp_path):
+    names = ("NA", "007", "a/b:c?")
+    path = save(tmp_path / "mine.npz", classes=np.array(names))
+    config = Config(path, epochs=1, adversarial=False, evaluation_steps=1)
+    run = sweep([config], jobs=1, store=tmp_path / "store", progress=False)[0]
+    results.export([run], tmp_path / "results")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"mine.npz", "store", "results"}
+    assert [entry.name for entry in (tmp_path / "results").iterdir()] == ["mine"]
+    path.unlink()
+    (kept,) = results.read(str(path), tmp_path / "results").values()
+    pd.testing.assert_frame_equal(kept.metrics, run.metrics)
+    assert tuple(kept.classes) == tuple(kept.metrics["class"].unique()) == names and kept.config == config

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from .. import features
+from .. import features, places
 from ..config import Config
 from ..evaluation import PAPER, Outcomes, Protocol
 from ..imbalance import make_imbalanced
-from ..provenance import PROJECT, VERSIONS
+from ..provenance import VERSIONS
 from ..runs import Run, write
-from ..sources import slug
+from ..sources import KNOWN, slug
 from ..sweeps import sweep
 from . import theory
 
-FOLDER = PROJECT / "results"
+FOLDER = places.home() / "results"
 ORDER = ["imbalance", "method", "adversarial", "seed", "fingerprint"]  # how the rows of runs.csv are ordered
 NOT_STORED = ("device", "threads", "source")  # settings that decide no number
 FACTS = ("fingerprint", "class_counts", "subset_fingerprint", "seconds", "device", "hardware", "commit", *VERSIONS)
@@ -46,7 +46,7 @@ def export(
     """
     runs = sorted({run.config.fingerprint: run for run in runs}.values(), key=lambda run: run.config.name)
     for dataset in sorted({run.config.dataset for run in runs}):
-        home = Path(folder or FOLDER) / dataset
+        home = home_of(dataset, folder)
         home.mkdir(parents=True, exist_ok=True)
         chosen = [run for run in runs if run.config.dataset == dataset]
         new = {"runs.csv": pd.DataFrame(map(row, chosen), dtype=str)}
@@ -71,6 +71,11 @@ def export(
                 whole = dict(sorted((packed(path) | own).items()))
                 write(path, lambda path, whole=whole: pack(path, whole))
     read.cache_clear()
+
+
+def home_of(dataset: str, folder: Path | None = None) -> Path:
+    """Where the results on a data set lie: own images' name is a path, which must not be followed."""
+    return Path(folder or FOLDER) / (dataset if dataset in KNOWN else slug(dataset))
 
 
 def task_of(config: Config) -> str:
@@ -108,7 +113,7 @@ def export_features(run: Run, folder: Path | None = None, *, per_class: int = 10
     features: float16 [N,≤components], the first principal components of attacked training images' penultimate features.
     labels: int64 [N].  At most per_class images a class.  A file that is there already stays as it is.
     """
-    home = Path(folder or FOLDER) / run.config.dataset
+    home = home_of(run.config.dataset, folder)
     target = home / f"features-{run.config.fingerprint}.npz"
     if target.exists():
         return
@@ -161,6 +166,8 @@ def separability(dataset: str, folder: Path | None = None) -> pd.DataFrame:
 def row(run: Run) -> dict[str, str]:
     """A run's settings, all of them, and its provenance, as text: what is not text itself stands as JSON."""
     settings = {name: value for name, value in run.config.to_dict().items() if name not in NOT_STORED}
+    if run.config.dataset not in KNOWN:
+        settings["source"] = run.config.images  # so that it is read back where they are not
     facts = {name: value for name, value in run.provenance.items() if name not in ("versions", "class_counts")}
     own = settings | facts | {"class_counts": run.provenance["class_counts"]} | run.provenance["versions"]
     return {name: value if name in FACTS and isinstance(value, str) else as_text(value) for name, value in own.items()}
@@ -190,7 +197,7 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, Run]:
 
     Raises ValueError where a row's settings no longer give the fingerprint it was stored under.
     """
-    home = Path(folder) / dataset
+    home = home_of(dataset, folder)
     if not (home / "runs.csv").exists():
         return {}
     frames, said = kept_frames(home / "metrics.csv"), {}
