@@ -15,6 +15,7 @@ from srat_utils.attacks import PGD
 from srat_utils.course import paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
 from srat_utils.evaluation import Outcomes, Protocol
+from srat_utils.images import DataError
 from srat_utils.runs import Run, load_data
 from srat_utils.sweeps import tidy
 from srat_utils.training import State, fit
@@ -238,6 +239,58 @@ def test_class_balanced_weights_stand_among_the_ratios_of_figure_5():
     assert np.allclose(sorted(lambdas), studies.LAMBDAS)
 
 
+@pytest.mark.parametrize(
+    ("counts", "ratios"),
+    [
+        ([6705, 1113, 115], (10, 25)), ([104] * 10, (10, 25)), ([70, 60], (5, 10)), ([40, 25, 9, 30], (2, 3)),
+        ([50, 5], (3, 5)), ([9, 3, 4], (2, 3)), ([9, 2], (1, 2)),
+    ],
+)  # fmt: skip
+def test_studies_of_own_images_take_ratios_that_their_counts_allow(tmp_path, counts, ratios):
+    dataset = of_counts(tmp_path, counts)
+    assert imbalances(dataset) == tuple(f"{kind}-{ratio}" for kind in ("step", "exp") for ratio in ratios)
+    for mode in studies.MODES:
+        base, _ = for_mode(mode, dataset)
+        assert base.imbalance == "none"
+        for imbalance in imbalances(dataset):
+            assert min(load_data(base.replace(imbalance=imbalance)).train.counts) >= 1
+
+
+def test_of_one_image_in_a_class_no_imbalanced_set_is_made_and_it_says_so(tmp_path):
+    with pytest.raises(DataError, match="class '1' has one image") as error:
+        imbalances(of_counts(tmp_path, [5, 1, 7]))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "pairs"),
+    [
+        ([2, 9], [("1", "0")]), ([5, 9, 7], [("1", "0")]), ([3, 9, 7, 5], [("1", "0"), ("2", "3")]),
+        (range(12, 1, -1), [("0", "10"), ("1", "9"), ("2", "8"), ("3", "7")]),
+    ],
+)  # fmt: skip
+def test_pairs_of_own_images_are_the_largest_with_the_smallest(tmp_path, counts, pairs):
+    dataset = of_counts(tmp_path, list(counts))
+    assert list(studies.pairs(dataset)) == pairs
+    configs = studies.binary(for_mode("quick", dataset)[0], [0], [1.0])
+    assert list(dict.fromkeys(config.classes for config in configs)) == pairs
+    for config in configs:
+        assert load_data(config).train.under.tolist() in (
+            [False, True],
+            [False, False],
+        )  # [False, False]: at ratios below 2
+
+
+def of_counts(path, counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = np.full((len(labels), 4, 4), 200, np.uint8)
+    tests = np.arange(len(counts))
+    np.savez(
+        path / "own.npz", train_images=images, train_labels=labels, test_images=images[: len(tests)], test_labels=tests
+    )
+    return str(path / "own.npz")
+
+
 def test_the_papers_own_runs_are_its_tables_then_its_figures():
     configs = studies.papers_own(epochs=60, precision="bf16")
     assert len({config.name for config in configs}) == len(configs) == 22 + 2 + 12
@@ -286,7 +339,9 @@ def test_a_fingerprint_of_digits_alone_stays_text(tmp_path, monkeypatch):
     }  # fmt: skip
     results.export([Run(config, None, facts, {}, {"paper": outcomes})], tmp_path)
     (run,) = results.read("digits", tmp_path).values()
-    assert run.config == config and run.provenance["fingerprint"] == config.fingerprint and run.provenance["commit"] == "7"
+    assert (
+        run.config == config and run.provenance["fingerprint"] == config.fingerprint and run.provenance["commit"] == "7"
+    )
 
 
 def test_results_on_own_images_lie_beside_the_others_and_are_read_without_the_images(tmp_path):

@@ -59,7 +59,7 @@ class Stage:
         every = studies.imbalances(self.base.dataset)
         sets = {EVERY: every, EXTREME: (every[1], every[3]), "step, smaller": every[:1], "step": every[1:2],
                 "exp, smaller": every[2:3], "exp": every[3:]}[imbalance]  # fmt: skip
-        pairs = studies.PAIRS.get(self.base.dataset, ()) if classes == PAIRS else (classes,)
+        pairs = studies.pairs(self.base.dataset) if classes == PAIRS else (classes,)
         return [
             self.base.replace(imbalance=one, classes=pair, seed=seed, epochs=times * self.base.epochs, **settings)
             for one, pair in product(sets, pairs)

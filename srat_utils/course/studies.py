@@ -15,11 +15,12 @@ import numpy as np
 from .. import features
 from ..config import Config
 from ..evaluation import PAPER, STRONG
-from ..images import nearest
+from ..images import DataError, nearest
 from ..methods import METHODS
 from ..provenance import PROJECT
 from ..records import ConfigError
 from ..runs import Run
+from ..sources import load_source
 from ..sweeps import sweep
 from . import results
 
@@ -39,10 +40,8 @@ MODES: dict[str, dict] = {
     "paper": {"seeds": 3, "digits": {}, "images": {}},
 }
 # (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
-IMBALANCES = {
-    "digits": ("step-10", "step-25", "exp-10", "exp-25"),
-    "paper": ("step-10", "step-100", "exp-10", "exp-100"),
-}
+RATIOS_OF_SETS = {"digits": (10, 25), "cifar10": (10, 100), "svhn": (10, 100)}
+WHOLE_RATIOS = (1, 2, 3, 5, 10, 25, 50, 100)  # of which own images get two
 
 IN_ORDER = (
     "CE", "SRAT-LDAM", "DRCB-LDAM", "SRAT-CE", "DRCB-CE", "SRAT-Focal", "DRCB-Focal", "CB-Reweight", "LDAM", "Focal", "CB-Focal",
@@ -54,6 +53,7 @@ RATIOS = (10.0, 50.0, 100.0, 200.0)  # Figure 5, beside the class-balanced weigh
 PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook 02's rule finds
     "digits": (("1", "8"), ("5", "9"), ("4", "7"), ("2", "3")),
     "cifar10": (("cat", "horse"), ("automobile", "truck"), ("bird", "frog"), ("dog", "deer")),
+    "svhn": (("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")),  # the paper names none
 }
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
 STORED_SEEDS = 10  # of the digits in results/
@@ -92,8 +92,33 @@ def for_mode(
 
 
 def imbalances(dataset: str) -> tuple[str, ...]:
-    """The four imbalanced sets of a study: two Step and two Exp settings."""
-    return IMBALANCES["digits" if dataset == "digits" else "paper"]
+    """The four imbalanced sets of a study: two Step and two Exp settings.
+
+    Of own images: at the largest ratios that leave a rare class three images or more, or one where there are fewer, in every
+    mode.  Raises DataError where a class has a single image, of which no Step or Exp set can be made.
+    """
+    ratios = RATIOS_OF_SETS.get(dataset)
+    if ratios is None:
+        train = load_source(dataset).train
+        smallest = min(*train.counts, MODES["quick"]["images"]["max_per_class"])
+        if smallest < 2:
+            name = train.classes[int(np.argmin(train.counts))]
+            raise DataError(
+                f"{train.name}: class {name!r} has one image, of which no Step or Exp set can be made; add some, or train on "
+                "the images as they are: Config(dataset), whose imbalance is 'none'"
+            )
+        some, any_left = ([K for K in WHOLE_RATIOS if smallest // K >= left] for left in (3, 1))
+        ratios = (some if len(some) > 2 else any_left)[-2:]
+    return tuple(f"{kind}-{ratio}" for kind in ("step", "exp") for ratio in ratios)
+
+
+def pairs(dataset: str) -> tuple[tuple[str, str], ...]:
+    """Up to four pairs (well-represented, rare) of classes; of own images the largest with the smallest, and so on."""
+    if dataset in PAIRS:
+        return PAIRS[dataset]
+    train = load_source(dataset).train
+    names = [train.classes[i] for i in np.argsort(-np.array(train.counts), kind="stable")]
+    return tuple(zip(names[: len(names) // 2], names[::-1], strict=False))[:4]
 
 
 def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
@@ -121,7 +146,7 @@ def binary(base: Config, seeds: Iterable[int], ratios: Iterable[float] = PAIR_RA
     step = base.replace(imbalance=hardest(base.dataset, "step"), method="CB-Reweight")
     return [
         step.replace(classes=pair, weight_ratio=ratio, adversarial=adversarial, seed=seed)
-        for pair in PAIRS.get(base.dataset, ())
+        for pair in pairs(base.dataset)
         for ratio in ratios
         for adversarial in (False, True)
         for seed in seeds
