@@ -16,6 +16,7 @@ from .batches import number
 from .config import Config
 from .data import load_dataset
 from .images import DataError, ImageDataset, Split
+from .imbalance import held_counts
 from .models import cpu_threads
 from .records import ConfigError
 from .sources import KNOWN
@@ -107,7 +108,8 @@ class Plan:
         if len(self.counts) > LISTED:
             listed = f"{len(self.counts)} classes of {min(self.counts.values()):,} to {max(self.counts.values()):,}"
         because = [f"imbalance={self.config.imbalance!r}"] if self.config.imbalance != "none" else []
-        because += [f"max_per_class={self.config.max_per_class}"] if self.config.max_per_class else []
+        cap = self.config.max_per_class
+        because += [f"max_per_class={cap}"] if cap and cap < max(self.available.values()) else []
         because += [f"{self.held:,} held out for validation"] if self.held else []
         part, why = (f" of {there:,}", f" ({', '.join(because)})") if used < there else ("", "")
         return (
@@ -162,6 +164,8 @@ def plan(config: Config, split: Split, cost: Cost | None = None) -> Plan:
     """The plan of a config whose data are `split`.  cost: of a step, where it was measured before."""
     device = resolve_device(config.device)
     whole = load_dataset(config.dataset, classes=config.classes, size=config.size)
+    own_validation = whole.validation is not None or config.validation is None
+    held = 0 if own_validation else int(held_counts(whole.train.counts, config.validation, config.max_per_class).sum())
     train = split.train
     cost = cost or measured(config, train)
     images = sum(part.images.nbytes for part in split if part is not None)
@@ -171,7 +175,7 @@ def plan(config: Config, split: Split, cost: Cost | None = None) -> Plan:
         available=dict(zip(whole.train.classes, whole.train.counts, strict=True)),
         rare=tuple(name for name, is_rare in zip(train.classes, train.under, strict=True) if is_rare),
         shape=train.images.shape[1:],
-        held=0 if whole.validation is not None or split.validation is None else len(split.validation),
+        held=held,
         test=len(split.test),
         cost=cost,
         memory=cost.memory + images,

@@ -97,14 +97,19 @@ def hold_out(
     return dataset.subset(np.setdiff1d(np.arange(len(dataset)), held)), dataset.subset(held)
 
 
+def held_counts(counts: Sequence[int], share: float, max_per_class: int | None = None) -> np.ndarray:
+    """Images a class that `hold_out_share` takes out, int64 [C]."""
+    available = np.minimum(counts, max_per_class or max(counts))
+    return np.maximum(1, np.rint(share * available)).astype(np.int64)
+
+
 def hold_out_share(
     dataset: ImageDataset, share: float, seed: int | Sequence[int], max_per_class: int | None = None
 ) -> tuple[ImageDataset, ImageDataset]:
     """What is left, and a random sample taken out: this share of each class (of max_per_class at most), one image or more."""
     if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share < 1:
         raise DataError(f"validation is the share of each class to hold out, as in 0.1, not {share!r}")
-    available = np.minimum(dataset.counts, max_per_class or len(dataset))
-    counts = np.maximum(1, np.rint(share * available)).astype(int)
+    counts = held_counts(dataset.counts, share, max_per_class)
     if (counts >= dataset.counts).any():
         name = dataset.classes[np.argmax(counts >= dataset.counts)]
         raise DataError(

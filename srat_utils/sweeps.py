@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 
 import joblib
@@ -133,7 +136,8 @@ def _attempt(
 
     try:
         look_at_the_clock()
-        run = train(config, store=store, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
+        with said_before():
+            run = train(config, store=store, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
         if not kept(run, protocols):
             return (
                 config.name,
@@ -144,6 +148,11 @@ def _attempt(
     except Exception as error:  # told to the reader by sweep, after the other runs
         return config.name, f"{type(error).__name__}: {error}"
     return config.name, None
+
+
+def said_before() -> AbstractContextManager:
+    """What the reading of images says, each worker process would say again."""
+    return nullcontext() if multiprocessing.parent_process() is None else redirect_stdout(io.StringIO())
 
 
 def tidy(

@@ -60,6 +60,13 @@ def test_a_part_of_the_images_is_said_in_numbers_with_its_reasons(tmp_path, half
     assert (said.counts, said.available) == ({"0": 9, "1": 9, "2": 1}, {"0": 40, "1": 20, "2": 10})
 
 
+def test_what_is_held_out_is_counted_before_validation_images_are_sampled(tmp_path, half_a_second):
+    config = own(tmp_path, [60, 60, 12], validation=0.2, test_per_class=3, max_per_class=100)
+    said = plan(config)
+    assert said.held == 12 + 12 + 2 and said.counts == {"0": 48, "1": 48, "2": 10} and said.test == 6
+    assert "trains on 106 of 132 images of 4×4×1 (26 held out for validation);" in str(said) and said.to_tell == ""
+
+
 @pytest.mark.parametrize(
     ("counts", "rare", "said"),
     [

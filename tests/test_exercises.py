@@ -131,6 +131,7 @@ OTHERS = [
     ("break_even", lambda r, a, b: 70, "70 was not run; choose one of [1, 10, 50, 200]"),
     ("break_even", lambda r, a, b: r[0], "at 1 they are 99 points apart; at 50 only 10"),
     ("weighted_mean", lambda losses, w: 3.5, "for losses=[1, 2, 4], w=[1, 1, 10] it should be 3.5833, not 3.5"),
+    ("interval", lambda k, n: [100 * k / n - 1, 100 * k / n + 1], "81 of 100 images say less than that"),
     ("class_balanced", effective_number, "rarest class"),
     ("class_balanced", lambda n, b: 1 / effective_number(n, b) * 100, "not to C = 3"),
     ("feature_separation", lambda z, y, t: feature_separation(z, y, t / z.norm(dim=1).max() ** 2), "normalise"),

@@ -242,8 +242,8 @@ def test_class_balanced_weights_stand_among_the_ratios_of_figure_5():
 @pytest.mark.parametrize(
     ("counts", "ratios"),
     [
-        ([6705, 1113, 115], (10, 25)), ([104] * 10, (10, 25)), ([70, 60], (5, 10)), ([40, 25, 9, 30], (2, 3)),
-        ([50, 5], (3, 5)), ([9, 3, 4], (2, 3)), ([9, 2], (1, 2)),
+        ([6705, 1113, 115], (11, 25)), ([104] * 10, (10, 25)), ([70, 60], (6, 15)), ([24] * 20, (4, 6)), ([9, 20, 30], (2, 3)),
+        ([9, 3], (2, 3)),
     ],
 )  # fmt: skip
 def test_studies_of_own_images_take_ratios_that_their_counts_allow(tmp_path, counts, ratios):
@@ -253,20 +253,23 @@ def test_studies_of_own_images_take_ratios_that_their_counts_allow(tmp_path, cou
         base, _ = for_mode(mode, dataset)
         assert base.imbalance == "none"
         for imbalance in imbalances(dataset):
-            assert min(load_data(base.replace(imbalance=imbalance)).train.counts) >= 1
+            train = load_data(base.replace(imbalance=imbalance)).train
+            total = len(counts)
+            assert min(train.counts) >= 1 and train.under.tolist() == [i >= total - total // 2 for i in range(total)]
 
 
-def test_of_one_image_in_a_class_no_imbalanced_set_is_made_and_it_says_so(tmp_path):
-    with pytest.raises(DataError, match="class '1' has one image") as error:
-        imbalances(of_counts(tmp_path, [5, 1, 7]))
+@pytest.mark.parametrize("counts", [[5, 1, 7], [9, 2], [9] * 20])
+def test_of_too_few_images_in_a_class_no_study_is_made_and_it_says_so(tmp_path, counts):
+    with pytest.raises(DataError, match=r"class '\d+' has too few images") as error:
+        imbalances(of_counts(tmp_path, counts))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("counts", "pairs"),
     [
-        ([2, 9], [("1", "0")]), ([5, 9, 7], [("1", "0")]), ([3, 9, 7, 5], [("1", "0"), ("2", "3")]),
-        (range(12, 1, -1), [("0", "10"), ("1", "9"), ("2", "8"), ("3", "7")]),
+        ([3, 9], [("1", "0")]), ([7, 9, 8], [("1", "0")]), ([7, 20, 12, 9], [("1", "0"), ("2", "3")]),
+        (range(24, 13, -1), [("0", "10"), ("1", "9"), ("2", "8"), ("3", "7")]),
     ],
 )  # fmt: skip
 def test_pairs_of_own_images_are_the_largest_with_the_smallest(tmp_path, counts, pairs):

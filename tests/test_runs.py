@@ -20,6 +20,7 @@ import pytest
 import torch
 from dying import train_and_die
 from joblib.externals.loky.process_executor import TerminatedWorkerError
+from made_up import picture_folder
 
 from srat_utils import METHODS, PAPER, Config, checkpoints, load, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
@@ -488,6 +489,14 @@ def test_the_bar_of_a_sweep_names_what_is_running_and_each_failure(tmp_path, cap
     shown = capsys.readouterr()
     assert f"failed: {bad.name}" in shown.out + shown.err
     assert "2/2" in shown.err and "running: digits-step-5-CE-natural-seed0" in shown.err
+
+
+def test_what_was_left_out_of_a_folder_is_said_once_not_by_each_process(tmp_path, capfd):
+    folder = picture_folder(tmp_path / "pets")
+    (folder / "train" / "notes.txt").write_text("not a picture")
+    configs = [Config(folder, epochs=1, adversarial=False, evaluation_steps=1, seed=seed) for seed in (0, 1)]
+    sweep(configs, jobs=2, store=tmp_path / "store")
+    assert capfd.readouterr().out.count("left out") == 1
 
 
 def test_an_empty_sweep_is_empty(tmp_path):

@@ -144,6 +144,17 @@ def variance_ratio(features, labels, between=np.var, within=np.var, count=lambda
     return between([group.mean(0) for group in groups], axis=0).sum() / inside
 
 
+def wilson(right: int, images: int) -> list[float]:
+    """Wilson's 95 % interval of an accuracy, in percent."""
+    ends = stats.binomtest(right, images).proportion_ci(0.95, "wilson")
+    return [100 * ends.low, 100 * ends.high]
+
+
+def wald(right: int, images: int) -> list[float]:
+    p = right / images
+    return [100 * (p + side * 1.959964 * (p * (1 - p) / images) ** 0.5) for side in (-1, 1)]
+
+
 def clouds(sizes: list[int], centres: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     return np.random.default_rng(0).normal(size=(len(labels), len(centres[0]))) + np.array(centres)[labels], labels
@@ -304,6 +315,18 @@ EXERCISES: dict[str, Exercise] = {
             "the root is the fourth, not the square root": largest * np.sqrt(min(counts) / np.array(counts)),
             "the rarest class must get the largest margin": largest * (np.array(counts) / max(counts)) ** 0.25,
             "scale them so that the largest is the one that was asked for": 1 / np.array(counts) ** 0.25}),
+    "interval": Exercise("the lower and the upper end", wilson, [(81, 100), (0, 20), (29, 29), (3, 10)],
+        lambda ends, right, images: {
+            "an accuracy is in percent here: multiply by 100": ends / 100,
+            "this is p ± 1.96 √(p(1−p)/n), which has no width at 0 and at 100 %: use Wilson's": wald(right, images)},
+        [lambda got, ends, right, images: ends[1] - ends[0] > got[1] - got[0]
+            and f"{right} of {images} images say less than that: your interval is too narrow"]),
+    "held_out": Exercise("one count a class", lambda counts, share: np.maximum(1, np.rint(np.multiply(share, counts))),
+        [([50, 40, 12], 0.2), ([100, 7, 2], 0.2), ([30, 9, 4], 0.1)],
+        lambda right, counts, share: {
+            "a class that holds out none cannot be validated on: one image at least": np.rint(np.multiply(share, counts)),
+            "a part of an image is none: round to the nearest": np.maximum(1, np.multiply(share, counts)),
+            "that is what is left for training, not what is held out": np.array(counts) - right}),
     "paired_error": Exercise(
         "one number", lambda default, changed: np.std(changed - default, ddof=1) / len(default) ** 0.5,
         [(np.array([40.0, 50.0, 60.0, 55.0]), np.array([42.0, 53.0, 61.0, 57.0]))],

@@ -355,3 +355,19 @@ def robust_cloud(rho: float, eps: float) -> Chart:
     return chart.text(
         -3.9, 3.2, f"pushed across: {wrong[y < 0].mean():.0%} of the rare, {wrong[y > 0].mean():.0%} of the frequent"
     )
+
+
+def gallery(pictures: Sequence[tuple[np.ndarray, str]], title: str, *, columns: int = 6, side: int = 112) -> Panels:
+    """Small pictures in rows, a few words above each.
+
+    pictures: (uint8 [H,W,C], or float [C,H,W] in [0,1], and its words).  title: what the whole shows, for who does not see it.
+    """
+    charts = []
+    for picture, words in pictures:
+        if picture.dtype != np.uint8:
+            picture = np.round(255 * picture.transpose(1, 2, 0)).astype(np.uint8)
+        pixels = picture if picture.shape[2] == 3 else picture[..., 0]
+        square = {"width": side, "height": side + 16, "left": 4, "axis": False}
+        charts.append(Chart((0, 1), (0, 1), title=words, **square).image(pixels))
+    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
+    return Panels(rows, f"{title}: {'; '.join(words for _, words in pictures)}.")

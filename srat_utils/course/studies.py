@@ -15,7 +15,8 @@ import numpy as np
 from .. import features
 from ..config import Config
 from ..evaluation import PAPER, STRONG
-from ..images import DataError, nearest
+from ..images import DataError, nearest, under_represented
+from ..imbalance import class_counts
 from ..methods import METHODS
 from ..provenance import PROJECT
 from ..records import ConfigError
@@ -41,7 +42,6 @@ MODES: dict[str, dict] = {
 }
 # (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
 RATIOS_OF_SETS = {"digits": (10, 25), "cifar10": (10, 100), "svhn": (10, 100)}
-WHOLE_RATIOS = (1, 2, 3, 5, 10, 25, 50, 100)  # of which own images get two
 
 IN_ORDER = (
     "CE", "SRAT-LDAM", "DRCB-LDAM", "SRAT-CE", "DRCB-CE", "SRAT-Focal", "DRCB-Focal", "CB-Reweight", "LDAM", "Focal", "CB-Focal",
@@ -94,22 +94,32 @@ def for_mode(
 def imbalances(dataset: str) -> tuple[str, ...]:
     """The four imbalanced sets of a study: two Step and two Exp settings.
 
-    Of own images: at the largest ratios that leave a rare class three images or more, or one where there are fewer, in every
-    mode.  Raises DataError where a class has a single image, of which no Step or Exp set can be made.
+    Of own images: at ratios at which both have the same rare classes in every mode, the largest that leaves a rare class four
+    images, or fewer where there are few, and the one nearest to 2/5 of it.  Raises DataError where there are no two.
     """
     ratios = RATIOS_OF_SETS.get(dataset)
     if ratios is None:
         train = load_source(dataset).train
-        smallest = min(*train.counts, MODES["quick"]["images"]["max_per_class"])
-        if smallest < 2:
-            name = train.classes[int(np.argmin(train.counts))]
+        smallest, caps = min(train.counts), [mode["images"].get("max_per_class") for mode in MODES.values()]
+        kept = sorted({min(smallest, cap or smallest) for cap in caps})
+        alike = [K for K in range(2, kept[0] + 1) if all(same_rare(K, n, len(train.classes)) for n in kept)]
+        some = next(
+            (left for images in (4, 3, 2, 1) if len(left := [K for K in alike if kept[0] // K >= images]) > 1), None
+        )
+        if some is None:
             raise DataError(
-                f"{train.name}: class {name!r} has one image, of which no Step or Exp set can be made; add some, or train on "
-                "the images as they are: Config(dataset), whose imbalance is 'none'"
+                f"{train.name}: class {train.classes[int(np.argmin(train.counts))]!r} has too few images ({smallest}) for Step "
+                "and Exp sets at two ratios; add some, or train on the images as they are: Config(dataset), whose imbalance "
+                "is 'none'"
             )
-        some, any_left = ([K for K in WHOLE_RATIOS if smallest // K >= left] for left in (3, 1))
-        ratios = (some if len(some) > 2 else any_left)[-2:]
+        ratios = min(some[:-1], key=lambda K: abs(K - 0.4 * some[-1])), some[-1]
     return tuple(f"{kind}-{ratio}" for kind in ("step", "exp") for ratio in ratios)
+
+
+def same_rare(ratio: int, images: int, classes: int) -> bool:
+    """Whether the Step and the Exp set of so many images a class have the same rare classes, and some."""
+    step, exp = (under_represented(class_counts(f"{kind}-{ratio}", [images] * classes)) for kind in ("step", "exp"))
+    return bool((step == exp).all() and step.any())
 
 
 def pairs(dataset: str) -> tuple[tuple[str, str], ...]:
