@@ -53,7 +53,7 @@ class Method:
         return replace(self, terms=terms, weighting=weighting, update=self.update.having(settings))
 
 
-METHODS = {
+ELEVEN = {  # the rows of the paper's Tables 1–4
     method.name: method
     for method in (
         Method("CE", (CE(),)),
@@ -69,3 +69,5 @@ METHODS = {
         Method("SRAT-LDAM", (LDAM(), Separation()), Deferred()),
     )
 }
+LATER: dict[str, Method] = {}  # what came before or after the paper and is compared with it
+METHODS = ELEVEN | LATER  # what Config knows

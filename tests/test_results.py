@@ -10,7 +10,7 @@ import torch
 from made_up import save
 
 import srat_utils
-from srat_utils import METHODS, PAPER, Config, provenance, sweep
+from srat_utils import ELEVEN, PAPER, Config, provenance, sweep
 from srat_utils.attacks import PGD
 from srat_utils.course import paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
@@ -220,7 +220,7 @@ def test_the_benchmark_has_the_papers_cells():
 
 def test_the_digits_benchmark_has_eleven_methods_on_four_sets():
     configs = studies.benchmark(Config(), range(3))
-    assert len({config.fingerprint for config in configs}) == 132 == len(METHODS) * len(imbalances("digits")) * 3
+    assert len({config.fingerprint for config in configs}) == 132 == len(ELEVEN) * len(imbalances("digits")) * 3
 
 
 def test_a_switch_changes_one_thing_and_keeps_seed_and_subset():
@@ -294,7 +294,7 @@ def of_counts(path, counts):
 def test_the_papers_own_runs_are_its_tables_then_its_figures():
     configs = studies.papers_own(epochs=60, precision="bf16")
     assert len({config.name for config in configs}) == len(configs) == 22 + 2 + 12
-    assert [config.method for config in configs[:2]] == ["CE", "SRAT-LDAM"] and set(METHODS) == set(studies.IN_ORDER)
+    assert [config.method for config in configs[:2]] == ["CE", "SRAT-LDAM"] and set(ELEVEN) == set(studies.IN_ORDER)
     assert {(config.model, config.epochs, config.precision, config.seed) for config in configs} == {
         ("resnet18", 60, "bf16", 0)
     }

@@ -16,7 +16,7 @@ from .. import features
 from ..config import Config
 from ..evaluation import PAPER, STRONG
 from ..images import DataError, nearest
-from ..methods import METHODS
+from ..methods import ELEVEN
 from ..provenance import PROJECT
 from ..records import ConfigError
 from ..runs import Run
@@ -126,7 +126,7 @@ def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
     return [
         base.replace(imbalance=imbalance, method=method, seed=seed)
         for imbalance in imbalances(base.dataset)
-        for method in METHODS
+        for method in ELEVEN
         for seed in seeds
     ]
 
