@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from .inner import INNER
 from .records import ConfigError, Record
-from .terms import CE, LDAM, Focal, Prediction, Separation
+from .terms import CE, LDAM, Focal, LogitAdjusted, Prediction, Separation
 from .updates import Plain
 from .weights import Always, Deferred
 
@@ -69,5 +69,13 @@ ELEVEN = {  # the rows of the paper's Tables 1–4
         Method("SRAT-LDAM", (LDAM(), Separation()), Deferred()),
     )
 }
-LATER: dict[str, Method] = {}  # what came before or after the paper and is compared with it
+LATER = {  # what is compared with them: most of it came after the paper
+    method.name: method
+    for method in (
+        # Balanced softmax; its attack climbs cross-entropy, which knows no prior (Yue et al., 2024).
+        Method("AT-BSL", (LogitAdjusted(),)),
+        # The prior in loss and attack is training CE from a bias of ln π: the twin of CE under `Protocol.adjusted`.
+        Method("AT-BSL-Both", (LogitAdjusted(),), inner="method"),
+    )
+}
 METHODS = ELEVEN | LATER  # what Config knows

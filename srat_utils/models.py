@@ -106,6 +106,14 @@ class Classifier(nn.Module):
         return torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim("images")},))
 
 
+def adjusted(model: Classifier, counts: Sequence[int], tau: float = 1.0) -> Classifier:
+    """A copy with logits z − τ·ln π, π_c the share of class c in `counts`: the post-hoc prior (Menon et al., 2021)."""
+    copy = deepcopy(model)
+    share = torch.as_tensor(counts, dtype=torch.float64) / sum(counts)
+    copy.prior = (tau * share.log()).to(model.head.weight)
+    return copy
+
+
 class ConvNorm(nn.Sequential):
     """A convolution and its batch norm, which in eval mode are one convolution with other weights (see `folded`)."""
 

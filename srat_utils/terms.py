@@ -120,7 +120,10 @@ class LDAM(Prediction):
 
 @dataclass(frozen=True)
 class LogitAdjusted(Prediction):
-    """Cross-entropy of z + τ·ln π (Menon et al., 2021); τ = 1 is balanced softmax (Ren et al., 2020)."""
+    """Cross-entropy of z + τ·ln π (Menon et al., 2021); τ = 1 is balanced softmax (Ren et al., 2020).
+
+    What is tested is z.  Class weights beside it would correct the same imbalance twice.
+    """
 
     tau: float = at_least(0, 1.0)
 
