@@ -145,6 +145,10 @@ class Config:
         chosen = preset | {name: v for name, v in settings.items() if v is not None or name not in preset}
         recipe = METHODS[method].having(chosen)
         own = {name for record in recipe.records() for name in record.names()}
+        if chosen["attack_loss"] == "clean output" and chosen.get("attack_start") == "zero" and adversarial:
+            raise ConfigError(
+                f"{method} climbs away from its own clean output, which has no slope at the image itself; set attack_start='uniform'"
+            )
         if chosen.get("weight_ratio") is not None and recipe.weighting is None:
             raise ConfigError(
                 f"weight_ratio has no effect on {method}, which never reweights; try method='CB-Reweight'"

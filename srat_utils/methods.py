@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from .inner import INNER
 from .records import ConfigError, Record
-from .terms import CE, LDAM, Focal, LogitAdjusted, Prediction, Separation
-from .updates import Plain
+from .terms import CE, LDAM, Consistency, Focal, LogitAdjusted, Prediction, RoBal, Separation
+from .updates import AWP, Plain
 from .weights import Always, Deferred
 
 
@@ -76,6 +76,13 @@ LATER = {  # what is compared with them: most of it came after the paper
         Method("AT-BSL", (LogitAdjusted(),)),
         # The prior in loss and attack is training CE from a bias of ln π: the twin of CE under `Protocol.adjusted`.
         Method("AT-BSL-Both", (LogitAdjusted(),), inner="method"),
+        Method("TRADES", (CE(view="clean"), Consistency()), inner="clean output"),
+        Method("TRADES-BSL", (LogitAdjusted(view="clean"), Consistency()), inner="clean output"),
+        # RoBal for natural accuracy, read off under `Protocol.adjusted(0.1)`, and RoBal for robustness.
+        Method("RoBal-N", (RoBal(), Consistency(kl_temperature=10.0))),
+        Method("RoBal-R", (RoBal(tau=1.5, robal_slope=0.3), Consistency(kl_temperature=10.0))),
+        Method("AWP", (CE(),), update=AWP(awp_gamma=0.01)),
+        Method("AT-BSL-AWP", (LogitAdjusted(),), update=AWP(awp_gamma=0.01)),
     )
 }
 METHODS = ELEVEN | LATER  # what Config knows

@@ -133,16 +133,42 @@ class LogitAdjusted(Prediction):
 
 
 @dataclass(frozen=True)
+class RoBal(LogitAdjusted):
+    """Cross-entropy of s·(cos − m_y·1[c = y]) + τ·ln π_c with m_y = m + τ_m·ln(n_y/n_min)/s (Wu et al., 2021).
+
+    The scale s lives in the model's cosine head, as LDAM's does: every attack, in training and after, meets it.
+    """
+
+    tau: float = at_least(0, 1.2)  # τ_b
+    robal_margin: float = at_least(0, 0.1)  # m, in units of cosine
+    robal_slope: float = at_least(0, 0.0)  # τ_m: frequent classes get the larger margin
+    robal_scale: float = above(0, 10.0)  # s
+
+    @property
+    def head_scale(self) -> float:
+        return self.robal_scale
+
+    def each(self, facts: Facts) -> losses.Loss:
+        shift, n = self.tau * facts.log_prior, torch.tensor(facts.counts, dtype=torch.float32, device=facts.device)
+        margins = self.robal_margin + self.robal_slope * (n / n.min()).log() / self.robal_scale
+        return lambda logits, y: losses.ldam(logits + shift, y, margins, self.robal_scale)
+
+
+@dataclass(frozen=True)
 class Consistency(Record):
-    """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019)."""
+    """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019).
+
+    kl_temperature: what both logits are divided by first; RoBal compares bare cosines, so there it is the scale of the head.
+    """
 
     kl_weight: float = at_least(0, 6.0)  # β
+    kl_temperature: float = above(0, 1.0)
     name: ClassVar[str] = "consistency_loss"
 
     def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
         def term(batch: Batch) -> torch.Tensor:
-            attacked, clean = batch.attacked.logits.log_softmax(1), batch.clean.logits.softmax(1)
-            return self.kl_weight * F.kl_div(attacked, clean, reduction="batchmean")
+            attacked, clean = (p.logits / self.kl_temperature for p in (batch.attacked, batch.clean))
+            return self.kl_weight * F.kl_div(attacked.log_softmax(1), clean.softmax(1), reduction="batchmean")
 
         return term
 

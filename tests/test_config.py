@@ -59,6 +59,10 @@ OWN = {
     },
     "Focal": {"focal_gamma": 2.0},
     "LDAM": {"max_margin": 0.4, "ldam_scale": 10.0, "ldam_scale_in": "loss"},
+    "AT-BSL": {"tau": 2.0},
+    "TRADES": {"kl_weight": 3.0, "kl_temperature": 2.0},
+    "RoBal-R": {"robal_margin": 0.2, "robal_slope": 0.1, "robal_scale": 20.0},
+    "AWP": {"awp_gamma": 0.02},
 }
 USED = [(method, name, value) for method, own in OWN.items() for name, value in own.items()]
 USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial": False, "seed": 1}).items()]
@@ -67,7 +71,7 @@ USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial
 # ------------------------------------------------------------------------------------------------ identity
 
 
-def test_the_lists_of_changes_name_every_setting_of_the_eleven_methods():
+def test_the_lists_of_changes_name_every_setting_of_every_method():
     of_records = {name for record in RECORDS.values() for name in record.names()}
     assert of_records == set(OF_RECORDS) | set(OF_EVALUATION)
     own = {name for row in METHODS.values() for record in row.records() for name in record.names()}

@@ -1,19 +1,23 @@
 """The methods beside the paper's eleven: each against its formula, and what must hold for all of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import build
 
-from srat_utils import PAPER, Config, load_dataset, train
+from srat_utils import METHODS, PAPER, Config, load_dataset, train
 from srat_utils.attacks import PGD, pgd
 from srat_utils.inner import INNER
 from srat_utils.methods import LATER
 from srat_utils.models import adjusted
-from srat_utils.terms import Batch, Facts, LogitAdjusted
+from srat_utils.records import ConfigError
+from srat_utils.terms import Batch, Facts, LogitAdjusted, Objective, RoBal
 from srat_utils.training import Job, State, fit, step
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 COUNTS = [40, 10, 2]
 FACTS = Facts(COUNTS, 64, CPU)
@@ -39,7 +43,7 @@ def batch():
 
 def in_double(method: str, data, steps: int, *, bias: torch.Tensor | float = 0.0) -> State:
     """A few steps of a method in float64, its head's bias moved by `bias` beforehand; no weight decay."""
-    config = Config(method=method, weight_decay=0.0, epochs=1, warmup_epochs=0)
+    config = Config(method=method, weight_decay=0.0, epochs=1, warmup_epochs=0, attack_steps=3)
     state = State.fresh(config, data, CPU)
     state.model.double()
     with torch.no_grad():
@@ -56,7 +60,7 @@ def in_double(method: str, data, steps: int, *, bias: torch.Tensor | float = 0.0
 
 def test_a_prior_in_loss_and_attack_is_cross_entropy_from_a_bias_of_the_log_prior(data):
     log_prior = Facts(data.counts, 64, CPU).log_prior.double()
-    both, plain = in_double("AT-BSL-Both", data, 12), in_double("CE", data, 12, bias=log_prior)
+    both, plain = in_double("AT-BSL-Both", data, 6), in_double("CE", data, 6, bias=log_prior)
     for (name, ours), theirs in zip(both.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         expected = theirs - log_prior if name == "head.bias" else theirs
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-11, msg=name)
@@ -67,7 +71,7 @@ def test_a_prior_in_loss_and_attack_is_cross_entropy_from_a_bias_of_the_log_prio
 
 def test_a_prior_in_the_loss_alone_is_another_method(data):
     log_prior = Facts(data.counts, 64, CPU).log_prior.double()
-    alone, plain = in_double("AT-BSL", data, 12), in_double("CE", data, 12, bias=log_prior)
+    alone, plain = in_double("AT-BSL", data, 6), in_double("CE", data, 6, bias=log_prior)
     assert (alone.model.head.weight - plain.model.head.weight).abs().max() > 1e-4
 
 
@@ -138,6 +142,72 @@ def test_a_post_hoc_prior_of_equal_counts_changes_no_prediction(run):
     assert torch.equal(equal(x).argmax(1), run.model(x).argmax(1))
     with pytest.raises(ValueError, match="tau must be"):
         PAPER.adjusted(-1)
+
+
+# ------------------------------------------------------------------------------------------------ TRADES, RoBal, AWP
+
+
+def minimised(name: str, batch: Batch, facts: Facts = FACTS) -> torch.Tensor:
+    return sum(Objective(METHODS[name].terms, facts)(batch).values())
+
+
+@pytest.mark.parametrize(("name", "tau"), [("TRADES", 0), ("TRADES-BSL", 1)])
+def test_trades_by_hand_its_prior_on_the_clean_term_only(batch, name, tau):
+    clean, attacked = (model_pass.logits.detach() for model_pass in (batch.clean, batch.attacked))
+    shifted = clean + tau * torch.tensor(COUNTS).div(sum(COUNTS)).log()
+    log_p, log_q = clean.log_softmax(1), attacked.log_softmax(1)
+    expected = F.cross_entropy(shifted, batch.y) + 6 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    torch.testing.assert_close(minimised(name, batch).detach(), expected)
+
+
+def test_trades_without_its_second_term_or_without_an_attack_is_cross_entropy_of_clean_images(batch, data):
+    natural = replace(batch, x_adv=batch.x)
+    torch.testing.assert_close(minimised("TRADES", natural), F.cross_entropy(natural.clean.logits, batch.y))
+    state = fit(Config(method="TRADES", kl_weight=0.0, **TINY), data)
+    assert [row["consistency_loss"] for row in state.history] == [0, 0]
+
+
+def test_trades_cannot_start_at_the_image():
+    with pytest.raises(ConfigError, match="attack_start='uniform'"):
+        Config(method="TRADES", attack_start="zero")
+    Config(method="TRADES", attack_start="zero", adversarial=False), Config(method="CE", attack_start="zero")
+
+
+@pytest.mark.parametrize(("name", "tau", "slope"), [("RoBal-N", 1.2, 0.0), ("RoBal-R", 1.5, 0.3)])
+def test_robal_by_hand(batch, name, tau, slope):
+    model = build("small-cnn", 1, 3, scale=METHODS[name].terms[0].head_scale).train()
+    batch = replace(batch, model=model)
+    z, clean, n = batch.attacked.logits.detach().clone(), batch.clean.logits.detach(), torch.tensor(COUNTS).float()
+    before = z.clone()
+    margin = 0.1 + slope * (n / 2).log() / 10
+    cosines = z / 10
+    cosines[range(12), batch.y] -= margin[batch.y]
+    expected = F.cross_entropy(10 * cosines + tau * (n / 52).log(), batch.y)
+    p, q = (clean / 10).softmax(1), (before / 10).softmax(1)
+    expected += 6 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(minimised(name, batch).detach(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(batch.attacked.logits, before)  # nothing is changed in place
+    if slope:
+        assert margin[0] > margin[1] > margin[2] == 0.1
+
+
+def test_robal_without_margins_and_priors_is_cross_entropy_on_scaled_cosines(batch):
+    bare = RoBal(tau=0, robal_margin=0)
+    z = batch.attacked.logits
+    torch.testing.assert_close(bare.each(FACTS)(z, batch.y), F.cross_entropy(z, batch.y, reduction="none"))
+    equal = replace(bare, tau=1.5, robal_slope=0.3)
+    torch.testing.assert_close(
+        equal.each(Facts([5, 5, 5], 64, CPU))(z, batch.y), F.cross_entropy(z, batch.y, reduction="none")
+    )
+
+
+@pytest.mark.parametrize("method", ["AWP", "AT-BSL-AWP"])
+def test_awp_steps_from_where_the_loss_is_worse(method, data):
+    plain = fit(Config(method=method, awp_gamma=0.0, **TINY), data).model.state_dict()
+    base = fit(Config(method="CE" if method == "AWP" else "AT-BSL", **TINY), data).model.state_dict()
+    perturbed = fit(Config(method=method, **TINY), data).model.state_dict()
+    assert all(torch.equal(value, base[name]) for name, value in plain.items())
+    assert not torch.equal(perturbed["head.weight"], base["head.weight"])
 
 
 @pytest.mark.parametrize("method", LATER)
