@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from . import sources
 from .attacks import PGD
+from .batches import SAMPLERS
 from .images import nearest
 from .imbalance import parse_imbalance
 from .inner import INNER
@@ -73,6 +74,7 @@ class Schedule(Record):
     lr_decay: float | None = above(0)  # preset
     decay_at: tuple[float, ...] = fraction((0.8, 0.9))  # of T: 160 and 180 of 200
     augmentation: str | None = one_of("none", "crop", "crop+flip", default=None)  # preset
+    sampler: str = one_of(*SAMPLERS)  # how images are drawn; left out: as the method says
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,10 @@ class Config:
             if name not in of_records | set(owners):
                 known = [*sorted(of_records | set(owners)), "adversarial", "seed", "device", "threads"]
                 raise ConfigError(f"unknown setting {name!r}; {nearest(name, known)}")
-        preset = PRESETS.get(dataset, PRESETS["your images"]) | {"attack_loss": METHODS[method].inner}
+        row = METHODS[method]
+        preset = PRESETS.get(dataset, PRESETS["your images"]) | {"attack_loss": row.inner, "sampler": row.sampler}
         chosen = preset | {name: v for name, v in settings.items() if v is not None or name not in preset}
-        recipe = METHODS[method].having(chosen)
+        recipe = row.having(chosen)
         own = {name for record in recipe.records() for name in record.names()}
         if chosen["attack_loss"] == "clean output" and chosen.get("attack_start") == "zero" and adversarial:
             raise ConfigError(

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from .batches import SAMPLERS
 from .inner import INNER
 from .records import ConfigError, Record
-from .terms import CE, LDAM, Consistency, Focal, LogitAdjusted, Prediction, RoBal, Separation
+from .terms import (
+    CE,
+    LDAM,
+    CentredSeparation,
+    Consistency,
+    Focal,
+    LogitAdjusted,
+    Prediction,
+    QueuedSeparation,
+    RoBal,
+    Separation,
+)
 from .updates import AWP, Plain
 from .weights import Always, Deferred
 
@@ -16,7 +28,8 @@ from .weights import Always, Deferred
 class Method:
     """terms: records of `terms`, the first a Prediction.  weighting: None, `Always` or `Deferred` (T_d of Algorithm 1).
 
-    inner: a key of `inner.INNER`.  update: a record of `updates`.  A setting of any of these records is a setting of Config.
+    inner: a key of `inner.INNER`.  update: a record of `updates`.  sampler: a key of `batches.SAMPLERS`.  A setting of any of
+    these records is a setting of Config.
     """
 
     name: str
@@ -24,6 +37,7 @@ class Method:
     weighting: Always | None = None
     inner: str = "cross-entropy"
     update: Record = field(default_factory=Plain)
+    sampler: str = "shuffled"
 
     def __post_init__(self):
         if not (self.terms and isinstance(self.terms[0], Prediction)):
@@ -32,8 +46,9 @@ class Method:
             raise ConfigError(
                 f"method {self.name!r}: two of its terms have one name, which is their column in the history"
             )
-        if self.inner not in INNER:
-            raise ConfigError(f"method {self.name!r}: inner must be one of {', '.join(INNER)}, not {self.inner!r}")
+        for what, chosen, known in (("inner", self.inner, INNER), ("sampler", self.sampler, SAMPLERS)):
+            if chosen not in known:
+                raise ConfigError(f"method {self.name!r}: {what} must be one of {', '.join(known)}, not {chosen!r}")
 
     @property
     def loss(self) -> str:
@@ -81,6 +96,10 @@ LATER = {  # what is compared with them: most of it came after the paper
         # RoBal for natural accuracy, read off under `Protocol.adjusted(0.1)`, and RoBal for robustness.
         Method("RoBal-N", (RoBal(), Consistency(kl_temperature=10.0))),
         Method("RoBal-R", (RoBal(tau=1.5, robal_slope=0.3), Consistency(kl_temperature=10.0))),
+        # SRAT whose rare anchors find a positive.  Balanced batches need no class weights beside them.
+        Method("SRAT-CE-Balanced", (CE(), Separation()), sampler="class-balanced"),
+        Method("SRAT-CE-Queue", (CE(), QueuedSeparation()), Deferred()),
+        Method("SRAT-CE-Centres", (CE(), CentredSeparation()), Deferred()),
         Method("AWP", (CE(),), update=AWP(awp_gamma=0.01)),
         Method("AT-BSL-AWP", (LogitAdjusted(),), update=AWP(awp_gamma=0.01)),
     )

@@ -21,7 +21,7 @@ from .records import Record, above, at_least, one_of
 
 
 class Facts(NamedTuple):
-    """What is known once the training set is there.  counts: images a class.  width: of the features."""
+    """What is known once the training set is there.  counts: images a class.  width: of the features that L_sep sees."""
 
     counts: Sequence[int]
     width: int
@@ -189,6 +189,63 @@ class Separation(Record):
 
     def l_sep(self, z: torch.Tensor, y: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
         return losses.feature_separation(z, y, self.temperature, lonely=self.lonely_anchors, **others)
+
+
+@dataclass(frozen=True)
+class QueuedSeparation(Separation):
+    """L_sep whose anchors are also compared with the last features seen, so that rare ones find a positive (He et al., 2020).
+
+    The queue holds features as they were, without gradients; an image may meet its own earlier ones there.
+    """
+
+    queue_length: int = above(0, 512)
+
+    def build(self, facts: Facts) -> Queue:
+        return Queue(self, facts)
+
+
+class Queue(nn.Module):
+    """The features [K,D] and labels [K] of the last K attacked images; a label of −1 where there has been none yet."""
+
+    def __init__(self, separation: QueuedSeparation, facts: Facts):
+        super().__init__()
+        self.separation, length = separation, separation.queue_length
+        self.register_buffer("features", torch.zeros(length, facts.width, device=facts.device))
+        self.register_buffer("labels", torch.full((length,), -1, device=facts.device))
+        self.register_buffer(
+            "place", torch.zeros((), dtype=torch.int64, device=facts.device)
+        )  # where the next one goes
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        z, filled = batch.model.projection(batch.attacked.features), self.labels >= 0
+        memory = {"others": self.features[filled], "other_labels": self.labels[filled]}
+        value = self.separation.separation_weight * self.separation.l_sep(z, batch.y, **memory)
+        self.push(z.detach(), batch.y)
+        return value
+
+    def push(self, z: torch.Tensor, y: torch.Tensor) -> None:
+        """The newest z [n,D], y [n] take the places of the oldest."""
+        z, y = z[-len(self.labels) :].to(self.features), y[-len(self.labels) :]
+        index = (self.place + torch.arange(len(y), device=y.device)) % len(self.labels)
+        self.features[index], self.labels[index] = z, y
+        self.place.copy_((self.place + len(y)) % len(self.labels))
+
+
+@dataclass(frozen=True)
+class CentredSeparation(Separation):
+    """L_sep whose anchors are also compared with a learned centre of each class: the head's own vector for it, as in BCL.
+
+    No anchor is alone (Zhu et al., 2022, whose centres go through an MLP and whose denominator averages over classes).
+    """
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        classes = torch.arange(len(facts.counts), device=facts.device)
+
+        def term(batch: Batch) -> torch.Tensor:
+            z, centres = (batch.model.projection(f) for f in (batch.attacked.features, batch.model.head.weight))
+            return self.separation_weight * self.l_sep(z, batch.y, others=centres, other_labels=classes)
+
+        return term
 
 
 class Objective(nn.Module):

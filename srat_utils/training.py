@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .attacks import PGD, pgd
-from .batches import augment, number, shuffled
+from .batches import SAMPLERS, augment, number
 from .config import Config
 from .images import ImageDataset
 from .inner import INNER, Inner
@@ -56,6 +56,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def facts_of(config: Config, dataset: ImageDataset, model: Classifier) -> Facts:
+    return Facts(dataset.counts, config.projection or model.width, model.head.weight.device)
+
+
 @dataclass
 class Epoch:
     """How far the epoch under way is.
@@ -90,7 +94,7 @@ class State:
         model.precision = config.precision
         if config.compile:
             model.body.compile()
-        objective = Objective(config.recipe.terms, Facts(dataset.counts, model.width, device))
+        objective = Objective(config.recipe.terms, facts_of(config, dataset, model))
         optimizer = torch.optim.SGD(
             [*model.parameters(), *objective.parameters()], config.learning_rate, momentum=config.momentum,
             weight_decay=config.weight_decay, fused=device.type == "cuda",
@@ -173,7 +177,7 @@ def fit(
     device = resolve_device(config.device)
     state = state or State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
-    job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
+    job = Job.of(config, state, facts_of(config, dataset, state.model))
     with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch, dataset.under)
@@ -202,8 +206,8 @@ def train_epoch(
     """
     state.model.train()
     state.epoch = epoch = state.epoch or Epoch(state.order.get_state())
-    started = time.perf_counter() - epoch.seconds
-    for x, y in shuffled(images, labels, config.batch_size, state.order, epoch.batches):  # line 4: sample a mini-batch
+    started, sampled = time.perf_counter() - epoch.seconds, SAMPLERS[config.sampler]
+    for x, y in sampled(images, labels, config.batch_size, state.order, epoch.batches):  # line 4: sample a mini-batch
         if config.augmentation != "none":
             x = augment(x, state.noise, flip=config.augmentation == "crop+flip")
         values, logits = step(job, state, x, y, class_weight)

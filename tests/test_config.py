@@ -44,6 +44,7 @@ OF_RECORDS = {
     "lr_decay": 0.5,
     "decay_at": (0.5, 0.75),
     "augmentation": "crop",
+    "sampler": "class-balanced",
 }
 OF_EVALUATION = {"evaluation_steps": 21, "test_per_class": 10}
 OWN = {
@@ -63,6 +64,7 @@ OWN = {
     "TRADES": {"kl_weight": 3.0, "kl_temperature": 2.0},
     "RoBal-R": {"robal_margin": 0.2, "robal_slope": 0.1, "robal_scale": 20.0},
     "AWP": {"awp_gamma": 0.02},
+    "SRAT-CE-Queue": {"queue_length": 64},
 }
 USED = [(method, name, value) for method, own in OWN.items() for name, value in own.items()]
 USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial": False, "seed": 1}).items()]

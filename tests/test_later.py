@@ -1,5 +1,6 @@
 """The methods beside the paper's eleven: each against its formula, and what must hold for all of them."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,18 @@ from srat_utils.inner import INNER
 from srat_utils.methods import LATER
 from srat_utils.models import adjusted
 from srat_utils.records import ConfigError
-from srat_utils.terms import Batch, Facts, LogitAdjusted, Objective, RoBal
+from srat_utils.terms import (
+    Batch,
+    CentredSeparation,
+    Facts,
+    LogitAdjusted,
+    Objective,
+    QueuedSeparation,
+    RoBal,
+    Separation,
+)
 from srat_utils.training import Job, State, fit, step
+from srat_utils.updates import AWP
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -210,8 +221,114 @@ def test_awp_steps_from_where_the_loss_is_worse(method, data):
     assert not torch.equal(perturbed["head.weight"], base["head.weight"])
 
 
+# ------------------------------------------------------------------------------------------------ positives for rare anchors
+
+
+def l_sep(z, y, others=(), other_labels=(), tau=0.1) -> torch.Tensor:
+    """Eq. 6, an anchor and a positive at a time."""
+    everyone = [F.normalize(v, dim=0) for v in (*z, *others)]
+    labels = [int(label) for label in (*y, *other_labels)]
+    total = torch.zeros(())
+    for i in range(len(z)):
+        similar = [torch.dot(everyone[i], v) / tau for v in everyone]
+        rest = torch.stack([s for k, s in enumerate(similar) if k != i])
+        positive = [s for k, s in enumerate(similar) if k != i and labels[k] == labels[i]]
+        if positive:
+            total = total - sum(s - rest.logsumexp(0) for s in positive) / len(positive)
+    return total / len(z)
+
+
+def batches_of(model, sizes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for n in sizes:
+        x = torch.rand(n, 1, 8, 8, generator=generator)
+        y = torch.randint(3, (n,), generator=generator)
+        yield Batch(model, x, x, y, torch.ones(n))
+
+
+def test_anchors_are_compared_with_the_last_k_images_before_them():
+    model, length = build("small-cnn", 1, 3).eval(), 7
+    queue = QueuedSeparation(separation_weight=2.0, queue_length=length).build(FACTS)
+    z_seen, y_seen = torch.empty(0, 64), torch.empty(0, dtype=torch.int64)
+    for batch in batches_of(model, [3, 2, 4, 1, 9, 3]):  # fills up, goes round, one batch longer than the queue
+        z = batch.attacked.features
+        expected = 2.0 * l_sep(z, batch.y, z_seen[-length:], y_seen[-length:])
+        torch.testing.assert_close(queue(batch), expected, rtol=1e-4, atol=1e-5)
+        z_seen, y_seen = torch.cat([z_seen, z.detach()]), torch.cat([y_seen, batch.y])
+
+
+def test_an_empty_queue_is_plain_l_sep_and_a_queue_of_another_method_is_not_shared(batch):
+    plain = Separation().build(FACTS)(batch)
+    one, two = QueuedSeparation().build(FACTS), QueuedSeparation().build(FACTS)
+    torch.testing.assert_close(one(batch), plain)
+    assert (two.labels == -1).all() and (one.labels >= 0).sum() == 12
+
+
+def test_a_queue_gives_the_only_rare_image_of_a_batch_a_positive_without_gradients_of_the_past():
+    model = build("small-cnn", 1, 3).train()
+    queue = QueuedSeparation(queue_length=4).build(FACTS)
+    lonely = Batch(model, torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), torch.tensor([2, 0]), torch.ones(2))
+    assert queue(lonely) == 0  # nothing to be near to yet
+    value = queue(replace(lonely))
+    assert value > 0 and not queue.features.requires_grad
+    value.backward()
+    assert model.body[0][0][0].weight.grad.abs().sum() > 0
+
+
+def test_an_extra_pass_is_not_remembered(batch):
+    objective = Objective(METHODS["SRAT-CE-Queue"].terms, FACTS)
+    with AWP()(objective, batch) as moved:
+        objective(moved)
+    assert (objective.terms["separation_loss"].labels >= 0).sum() == 12 == objective.terms["separation_loss"].place
+
+
+@pytest.mark.parametrize("projection", [None, 16])
+def test_centres_are_the_heads_own_vectors_and_nobody_is_alone(projection):
+    model = build("small-cnn", 1, 3, projection=projection).eval()
+    term = CentredSeparation().build(FACTS)
+    for batch in batches_of(model, [5, 1]):
+        z, centres = model.projection(batch.attacked.features), model.projection(model.head.weight)
+        torch.testing.assert_close(term(batch), l_sep(z, batch.y, centres, range(3)), rtol=1e-4, atol=1e-5)
+        assert term(batch) > 0
+    term(batch).backward()
+    assert model.head.weight.grad.abs().sum() > 0
+
+
+def test_a_queue_is_as_wide_as_what_l_sep_sees(data):
+    state = fit(Config(method="SRAT-CE-Queue", projection=16, queue_length=20, **TINY), data)
+    term = state.objective.terms["separation_loss"]
+    assert term.features.shape == (20, 16) and (term.labels >= 0).all()
+
+
+def test_balanced_batches_reach_the_loop_and_other_methods_may_have_them(data):
+    drawn = fit(Config(method="SRAT-CE-Balanced", **TINY), data).history[0]["anchors_with_positive"]
+    asked = fit(Config(method="SRAT-CE", sampler="class-balanced", **TINY), data).history[0]["anchors_with_positive"]
+    assert drawn == asked != fit(Config(method="SRAT-CE", **TINY), data).history[0]["anchors_with_positive"]
+    assert Config(method="SRAT-CE").fingerprint == Config(method="SRAT-CE", sampler="shuffled").fingerprint
+
+
+# ------------------------------------------------------------------------------------------------ all of them
+
+
 @pytest.mark.parametrize("method", LATER)
 def test_every_later_method_trains(method, data):
     state = fit(Config(method=method, **TINY), data)
     assert all(torch.isfinite(value).all() for value in state.model.state_dict().values())
     assert all(np.isfinite(row["loss"]) for row in state.history)
+
+
+@pytest.mark.parametrize("method", LATER)
+def test_training_that_was_interrupted_ends_where_it_would_have(method, data):
+    config = Config(method=method, **TINY | {"epochs": 3})
+    kept = {}
+
+    def keep(state):
+        if len(state.history) == 1:
+            kept.update(copy.deepcopy(state.to_dict()))
+
+    whole = fit(config, data, after_epoch=keep)
+    again = State.fresh(config, data, CPU)
+    again.load_dict(kept)
+    resumed = fit(config, data, state=again)
+    for name, value in whole.to_dict()["model"].items():
+        assert torch.equal(value, resumed.to_dict()["model"][name]), name
