@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]  # float images in [0,1] [n,C,H,W] and labels int64 [n]
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .batches import SAMPLERS
+from .budgets import Difficulty, Rarity
 from .inner import INNER
 from .records import ConfigError, Record
 from .terms import (
     CE,
+    HARL,
     LDAM,
     CentredSeparation,
     Consistency,
@@ -28,8 +30,8 @@ from .weights import Always, Deferred
 class Method:
     """terms: records of `terms`, the first a Prediction.  weighting: None, `Always` or `Deferred` (T_d of Algorithm 1).
 
-    inner: a key of `inner.INNER`.  update: a record of `updates`.  sampler: a key of `batches.SAMPLERS`.  A setting of any of
-    these records is a setting of Config.
+    inner: a key of `inner.INNER`.  update: a record of `updates`.  sampler: a key of `batches.SAMPLERS`.  budget: None for one
+    ε, or a record of `budgets`.  A setting of any of these records is a setting of Config.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Method:
     inner: str = "cross-entropy"
     update: Record = field(default_factory=Plain)
     sampler: str = "shuffled"
+    budget: Record | None = None
 
     def __post_init__(self):
         if not (self.terms and isinstance(self.terms[0], Prediction)):
@@ -60,12 +63,14 @@ class Method:
         if self.weighting is not None:
             yield self.weighting
         yield self.update
+        if self.budget is not None:
+            yield self.budget
 
     def having(self, settings: dict[str, object]) -> Method:
         """The method with these settings in place of its records' own; others' settings are passed over."""
-        weighting = self.weighting and self.weighting.having(settings)
+        weighting, budget = (own and own.having(settings) for own in (self.weighting, self.budget))
         terms = tuple(term.having(settings) for term in self.terms)
-        return replace(self, terms=terms, weighting=weighting, update=self.update.having(settings))
+        return replace(self, terms=terms, weighting=weighting, update=self.update.having(settings), budget=budget)
 
 
 ELEVEN = {  # the rows of the paper's Tables 1–4
@@ -101,6 +106,10 @@ LATER = {  # what is compared with them: most of it came after the paper
         Method("SRAT-CE-Queue", (CE(), QueuedSeparation()), Deferred()),
         Method("SRAT-CE-Centres", (CE(), CentredSeparation()), Deferred()),
         Method("AWP", (CE(),), update=AWP(awp_gamma=0.01)),
+        # RobustLT gives rare classes the larger ε, DAFA hard ones.
+        Method("RobustLT", (LogitAdjusted(),), budget=Rarity()),
+        Method("DAFA", (CE(view="clean"), Consistency()), inner="clean output", budget=Difficulty()),
+        Method("TAET", (HARL(),)),
         Method("AT-BSL-AWP", (LogitAdjusted(),), update=AWP(awp_gamma=0.01)),
     )
 }

@@ -17,7 +17,7 @@ from torch import nn
 
 from . import losses, weights
 from .models import Classifier
-from .records import Record, above, at_least, one_of
+from .records import Record, above, at_least, fraction, one_of
 
 
 class Facts(NamedTuple):
@@ -45,7 +45,7 @@ class Batch:
     """A mini-batch, clean (x) and attacked (x′), and the passes of the network over it, each when a term first asks.
 
     x, x_adv: float [n,C,H,W] in [0,1].  y: int64 [n].  w: [n], each image's class weight.
-    reduction: how `mean` uses the weights (see `weights.reduce`).
+    reduction: how `mean` uses the weights (see `weights.reduce`).  progress: the fraction of the epochs that is over.
     """
 
     model: Classifier
@@ -54,6 +54,7 @@ class Batch:
     y: torch.Tensor
     w: torch.Tensor
     reduction: str = "weighted"
+    progress: float = 0.0
 
     @cached_property
     def clean(self) -> Pass:
@@ -155,6 +156,31 @@ class RoBal(LogitAdjusted):
 
 
 @dataclass(frozen=True)
+class HARL(CE):
+    """α·mean_c L_c + β·mean_c (L_c − L̄)² + γ·Σ_c (L_c/Σ_k L_k)² of the classes in the batch, L_c their mean CE (TAET; Wang et al., 2025).
+
+    Before `harl_from` it is CE.  A class that is not in the batch counts for nothing.
+    """
+
+    harl_mean: float = at_least(0, 0.1)  # α
+    harl_variance: float = at_least(0, 0.1)  # β
+    harl_share: float = at_least(0, 0.1)  # γ
+    harl_from: float = fraction(0.4)  # fraction of the epochs: 40 of 100
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        def term(batch: Batch) -> torch.Tensor:
+            each = losses.cross_entropy(getattr(batch, self.view).logits, batch.y)
+            if batch.progress < self.harl_from:
+                return batch.mean(each)
+            by_class = losses.class_means(each, batch.y, len(facts.counts))
+            mean, share = by_class.mean(), by_class / by_class.sum().clamp(min=torch.finfo(each.dtype).tiny)
+            spread = (by_class - mean).pow(2).mean()
+            return self.harl_mean * mean + self.harl_variance * spread + self.harl_share * share.pow(2).sum()
+
+        return term
+
+
+@dataclass(frozen=True)
 class Consistency(Record):
     """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019).
 
@@ -249,10 +275,14 @@ class CentredSeparation(Separation):
 
 
 class Objective(nn.Module):
-    """The terms of a method on one batch: name → value, already weighted; their sum is what training minimises."""
+    """The terms of a method on one batch: name → value, already weighted; their sum is what training minimises.
 
-    def __init__(self, records: Sequence[Record], facts: Facts):
+    budget: of `budgets`, within which x′ is sought; its buffers go where those of the terms go.
+    """
+
+    def __init__(self, records: Sequence[Record], facts: Facts, budget: nn.Module | None = None):
         super().__init__()
+        self.budget = budget
         self.terms = {record.name: record.build(facts) for record in records}
         self.stateful = nn.ModuleDict({name: t for name, t in self.terms.items() if isinstance(t, nn.Module)})
 

@@ -12,6 +12,7 @@ import torch
 
 from .attacks import PGD, pgd
 from .batches import SAMPLERS, augment, number
+from .budgets import Budget
 from .config import Config
 from .images import ImageDataset
 from .inner import INNER, Inner
@@ -56,7 +57,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def facts_of(config: Config, dataset: ImageDataset, model: Classifier) -> Facts:
+def training_facts(config: Config, dataset: ImageDataset, model: Classifier) -> Facts:
     return Facts(dataset.counts, config.projection or model.width, model.head.weight.device)
 
 
@@ -94,7 +95,9 @@ class State:
         model.precision = config.precision
         if config.compile:
             model.body.compile()
-        objective = Objective(config.recipe.terms, facts_of(config, dataset, model))
+        facts = training_facts(config, dataset, model)
+        budget = config.recipe.budget.build(facts) if config.recipe.budget else Budget()
+        objective = Objective(config.recipe.terms, facts, budget)
         optimizer = torch.optim.SGD(
             [*model.parameters(), *objective.parameters()], config.learning_rate, momentum=config.momentum,
             weight_decay=config.weight_decay, fused=device.type == "cuda",
@@ -140,6 +143,8 @@ class Job:
     attack_training: bool  # whether the attack meets batch norm in train mode
     update: Record
     reduction: str
+    budget: Budget  # ε of each class
+    progress: float = 0.0  # the fraction of the epochs that is over
 
     @classmethod
     def of(cls, config: Config, state: State, facts: Facts) -> Job:
@@ -151,13 +156,16 @@ class Job:
             attack_training=config.attack_batch_norm == "train",
             update=recipe.update,
             reduction=recipe.weighting.reduction if recipe.weighting else "weighted",
+            budget=state.objective.budget,
         )
 
     def in_epoch(self, config: Config, epoch: int) -> Job:
-        """With ε still growing in the first epochs, where the config says so."""
+        """With ε still growing in the first epochs, where the config says so; the budget is told that the epoch begins."""
+        self.budget.begin(epoch, config.epochs)
+        job = replace(self, progress=epoch / config.epochs)
         if self.attack is None or epoch >= config.eps_warmup_epochs:
-            return self
-        return replace(self, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
+            return job
+        return replace(job, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
 
 
 def fit(
@@ -177,7 +185,7 @@ def fit(
     device = resolve_device(config.device)
     state = state or State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
-    job = Job.of(config, state, facts_of(config, dataset, state.model))
+    job = Job.of(config, state, training_facts(config, dataset, state.model))
     with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch, dataset.under)
@@ -232,8 +240,13 @@ def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tens
     x_adv = x
     if job.attack is not None:  # line 5: x′
         loss, target = job.inner(state.model, x, y)
-        x_adv = pgd(state.model, x, target, job.attack, loss=loss, generator=state.noise, training=job.attack_training)
-    with job.update(job.objective, Batch(state.model, x, x_adv, y, w[y], job.reduction)) as batch:
+        x_adv = pgd(
+            state.model, x, target, job.attack, loss=loss, eps=job.budget(job.attack, y), generator=state.noise,
+            training=job.attack_training,
+        )  # fmt: skip
+    w = (w * job.budget.weight)[y]
+    with job.update(job.objective, Batch(state.model, x, x_adv, y, w, job.reduction, job.progress)) as batch:
         values = job.objective(batch)  # lines 6 and 15: w·L + λ·L_sep
         state.descend(sum(values.values()))  # lines 7 and 16
+    job.budget.watch(batch.attacked.logits, y)
     return values, batch.attacked.logits

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from srat_utils.methods import LATER
 from srat_utils.models import adjusted
 from srat_utils.records import ConfigError
 from srat_utils.terms import (
+    HARL,
     Batch,
     CentredSeparation,
     Facts,
@@ -305,6 +307,53 @@ def test_balanced_batches_reach_the_loop_and_other_methods_may_have_them(data):
     asked = fit(Config(method="SRAT-CE", sampler="class-balanced", **TINY), data).history[0]["anchors_with_positive"]
     assert drawn == asked != fit(Config(method="SRAT-CE", **TINY), data).history[0]["anchors_with_positive"]
     assert Config(method="SRAT-CE").fingerprint == Config(method="SRAT-CE", sampler="shuffled").fingerprint
+
+
+# ------------------------------------------------------------------------------------------------ HARL
+
+
+def harl(logits, y, alpha=0.1, beta=0.1, gamma=0.1):
+    """A class at a time."""
+    each = F.cross_entropy(logits, y, reduction="none")
+    means = [each[y == c].mean() for c in sorted(set(y.tolist()))]
+    mean = sum(means) / len(means)
+    spread = sum((m - mean) ** 2 for m in means) / len(means)
+    return alpha * mean + beta * spread + gamma * sum((m / sum(means)) ** 2 for m in means)
+
+
+def test_harl_by_hand_absent_classes_left_out(batch):
+    late = replace(batch, progress=0.4)
+    torch.testing.assert_close(minimised("TAET", late), harl(late.attacked.logits, late.y))
+    two = replace(late, y=torch.arange(12) % 2)
+    torch.testing.assert_close(minimised("TAET", two), harl(two.attacked.logits, two.y))
+    one = replace(late, y=torch.zeros(12, dtype=torch.int64))
+    expected = 0.1 * F.cross_entropy(one.attacked.logits, one.y) + 0.1  # no spread, and the whole share
+    torch.testing.assert_close(minimised("TAET", one), expected)
+
+
+def test_harl_begins_as_cross_entropy(batch):
+    early = replace(batch, progress=0.39)
+    torch.testing.assert_close(minimised("TAET", early), F.cross_entropy(early.attacked.logits, early.y))
+
+
+def test_equal_class_losses_have_no_spread_and_a_loss_of_zero_no_nan():
+    logits, y = torch.zeros(6, 3, requires_grad=True), torch.arange(6) % 3
+    model_pass = SimpleNamespace(logits=logits)
+    term = HARL(harl_mean=0, harl_share=0).build(FACTS)
+    assert term(SimpleNamespace(attacked=model_pass, y=y, progress=1.0)) == 0
+    sure = 200 * F.one_hot(y, 3).float().requires_grad_()
+    value = HARL().build(FACTS)(SimpleNamespace(attacked=SimpleNamespace(logits=sure), y=y, progress=1.0))
+    value.backward()
+    assert value == 0 and sure.requires_grad
+
+
+def test_the_loop_tells_terms_how_far_it_is(data):
+    # From the first epoch on a tenth of the loss; CE for two epochs otherwise.
+    always = fit(Config(method="TAET", harl_from=0.0, harl_variance=0.0, harl_share=0.0, **TINY), data)
+    late = fit(Config(method="TAET", **TINY), data)
+    plain = fit(Config(method="CE", **TINY), data)
+    assert late.history[0]["loss"] == plain.history[0]["loss"] > 5 * always.history[0]["loss"]
+    assert late.history[1]["loss"] < 0.7 * plain.history[1]["loss"]
 
 
 # ------------------------------------------------------------------------------------------------ all of them
