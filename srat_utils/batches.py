@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
+from .models import seeded
+
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]  # float images in [0,1] [n,C,H,W] and labels int64 [n]
 
 
@@ -59,3 +61,15 @@ def augment(images: torch.Tensor, generator: torch.Generator, padding: int = 4, 
     return F.pad(images, [padding] * 4)[
         image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]
     ]
+
+
+def rand_augment(images: torch.Tensor, generator: torch.Generator, operations: int, magnitude: int) -> torch.Tensor:
+    """RandAugment (Cubuk et al., 2020) as torchvision has it; each image draws its own operations.
+
+    images: float in [0,1], [N,C,H,W].  magnitude: 0 to 30.  Returns a tensor like `images`.
+    """
+    from torchvision.transforms import v2  # slow to import, and seldom needed
+
+    transform = v2.RandAugment(operations, magnitude)
+    with seeded(int(torch.randint(2**31, (), generator=generator, device=generator.device))):
+        return torch.stack([transform(image) for image in images])

@@ -75,6 +75,11 @@ class Schedule(Record):
     decay_at: tuple[float, ...] = fraction((0.8, 0.9))  # of T: 160 and 180 of 200
     augmentation: str | None = one_of("none", "crop", "crop+flip", default=None)  # preset
     sampler: str = one_of(*SAMPLERS)  # how images are drawn; left out: as the method says
+    rand_augment: int = at_least(0, 0)  # how many operations of RandAugment come before the crop
+    rand_magnitude: int = checked(8, "0 to 30", lambda value: 0 <= value <= 30)
+    averaging: float | None = checked(
+        None, "in [0, 1)", lambda value: 0 <= value < 1
+    )  # decay a step of the weights' moving average, which then is the network that is kept
 
 
 @dataclass(frozen=True)

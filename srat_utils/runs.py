@@ -409,7 +409,7 @@ def keep(state: State, facts: dict, folder: Path) -> None:
     """Write a trained network."""
     write(folder / "history.csv", lambda path: pd.DataFrame(state.history).to_csv(path, index=False))
     write(folder / "spec.json", lambda path: path.write_text(state.model.spec.to_json(), encoding="utf-8"))
-    write(folder / "model.pt", saved(state.model.state_dict()))
+    write(folder / "model.pt", saved(state.result.state_dict()))
     # Last: this file is what makes a run finished.
     write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .attacks import PGD, pgd
-from .batches import SAMPLERS, augment, number
+from .batches import SAMPLERS, augment, number, rand_augment
 from .budgets import Budget
 from .config import Config
 from .images import ImageDataset
@@ -61,6 +62,13 @@ def training_facts(config: Config, dataset: ImageDataset, model: Classifier) -> 
     return Facts(dataset.counts, config.projection or model.width, model.head.weight.device)
 
 
+def moving_average(model: Classifier, decay: float | None) -> AveragedModel | None:
+    """The exponential moving average of weights and batch-norm statistics, which starts at the first step's."""
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
 @dataclass
 class Epoch:
     """How far the epoch under way is.
@@ -77,7 +85,10 @@ class Epoch:
 
 @dataclass
 class State:
-    """All that a training run carries from one step to the next.  epoch: the one under way; None between two of them."""
+    """All that a training run carries from one step to the next.
+
+    epoch: the one under way; None between two of them.  averaged: the moving average of the weights, if asked for.
+    """
 
     model: Classifier
     objective: Objective
@@ -86,6 +97,7 @@ class State:
     noise: torch.Generator  # augmentation and random starts; on the training device
     history: list[dict] = field(default_factory=list)
     epoch: Epoch | None = None
+    averaged: AveragedModel | None = None
 
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
@@ -104,7 +116,12 @@ class State:
         )  # fmt: skip
         order = torch.Generator().manual_seed(config.seed)
         noise = torch.Generator(device).manual_seed(config.seed)
-        return cls(model, objective, optimizer, order, noise)
+        return cls(model, objective, optimizer, order, noise, averaged=moving_average(model, config.averaging))
+
+    @property
+    def result(self) -> Classifier:
+        """The network that the run keeps."""
+        return self.model if self.averaged is None else self.averaged.module
 
     def descend(self, loss: torch.Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -113,7 +130,8 @@ class State:
 
     def to_dict(self) -> dict:
         """Tensors, numbers and strings only, so that torch.load(weights_only=True) reads it back."""
-        return {
+        averaged = {} if self.averaged is None else {"averaged": self.averaged.state_dict()}
+        return averaged | {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -131,6 +149,8 @@ class State:
         self.noise.set_state(stored["noise"].cpu())
         self.history = stored["history"]
         self.epoch = stored.get("epoch") and Epoch(self.order.get_state(), **stored["epoch"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(stored["averaged"])
 
 
 @dataclass(frozen=True)
@@ -216,6 +236,8 @@ def train_epoch(
     state.epoch = epoch = state.epoch or Epoch(state.order.get_state())
     started, sampled = time.perf_counter() - epoch.seconds, SAMPLERS[config.sampler]
     for x, y in sampled(images, labels, config.batch_size, state.order, epoch.batches):  # line 4: sample a mini-batch
+        if config.rand_augment:
+            x = rand_augment(x, state.noise, config.rand_augment, config.rand_magnitude)
         if config.augmentation != "none":
             x = augment(x, state.noise, flip=config.augmentation == "crop+flip")
         values, logits = step(job, state, x, y, class_weight)
@@ -248,5 +270,7 @@ def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tens
     with job.update(job.objective, Batch(state.model, x, x_adv, y, w, job.reduction, job.progress)) as batch:
         values = job.objective(batch)  # lines 6 and 15: w·L + λ·L_sep
         state.descend(sum(values.values()))  # lines 7 and 16
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.model)
     job.budget.watch(batch.attacked.logits, y)
     return values, batch.attacked.logits

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torchvision.transforms import v2
 
-from srat_utils.batches import SAMPLERS, augment, class_balanced, number
+from srat_utils.batches import SAMPLERS, augment, class_balanced, number, rand_augment
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -74,3 +75,22 @@ def test_samplers_draw_as_many_images_as_there_are_and_leave_no_single_one_behin
     assert sum(sizes) == n and (size == 1 or n == 1 or min(sizes) > 1)
     assert all(torch.equal(x, other) for (x, _), (other, _) in zip(first, again, strict=True))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_randaugment_is_torchvisions_image_by_image_and_leaves_the_global_generator_alone(channels):
+    images, state = torch.rand(30, channels, 8, 8), torch.get_rng_state()
+    original = images.clone()
+    first, again = (rand_augment(images, torch.Generator().manual_seed(4), 2, 8) for _ in range(2))
+    other = rand_augment(images, torch.Generator().manual_seed(5), 2, 8)
+    assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(images, original)
+    assert torch.equal(state, torch.get_rng_state())
+    assert first.shape == images.shape and first.min() >= 0 and first.max() <= 1
+    changed = (first != images).flatten(1).any(1)
+    assert 10 < changed.sum() < 30  # each image draws its own, and some draw the identity
+    assert torch.equal(rand_augment(images, torch.Generator(), 0, 8), images)
+    # The first image, by torchvision's own hand from the seed that the generator gives.
+    seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(4)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        assert torch.equal(first[0], v2.RandAugment(2, 8)(images[0]))

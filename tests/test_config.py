@@ -45,6 +45,9 @@ OF_RECORDS = {
     "decay_at": (0.5, 0.75),
     "augmentation": "crop",
     "sampler": "class-balanced",
+    "rand_augment": 2,
+    "rand_magnitude": 4,
+    "averaging": 0.99,
 }
 OF_EVALUATION = {"evaluation_steps": 21, "test_per_class": 10}
 OWN = {

@@ -356,6 +356,46 @@ def test_the_loop_tells_terms_how_far_it_is(data):
     assert late.history[1]["loss"] < 0.7 * plain.history[1]["loss"]
 
 
+# ------------------------------------------------------------------------------------------------ settings of every method
+
+
+def test_averaged_weights_are_the_moving_average_and_what_the_run_keeps(data, monkeypatch, tmp_path):
+    decay, seen = 0.8, []
+    descend = State.descend
+
+    def watched(state, loss):
+        descend(state, loss)
+        seen.append({name: value.detach().clone() for name, value in state.model.state_dict().items()})
+
+    monkeypatch.setattr(State, "descend", watched)
+    config = Config(method="SRAT-CE", averaging=decay, **TINY)
+    run = train(config, store=tmp_path, progress=False)
+    for name, kept in run.model.state_dict().items():
+        if kept.is_floating_point():
+            expected = seen[0][name].double()
+            for later in seen[1:]:
+                expected = decay * expected + (1 - decay) * later[name].double()
+            torch.testing.assert_close(kept.double(), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(run.model.head.weight, seen[-1]["head.weight"])
+
+
+def test_averaging_does_not_touch_training(data):
+    plain, watched = (fit(Config(method="SRAT-CE", averaging=a, **TINY), data) for a in (None, 0.5))
+    assert plain.averaged is None and plain.result is plain.model
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, watched.model.state_dict()[name])
+    last = fit(Config(method="SRAT-CE", averaging=0.0, **TINY), data)  # no memory at all
+    assert torch.equal(last.result.head.weight, last.model.head.weight)
+
+
+@pytest.mark.parametrize("method", ["CE", "SRAT-LDAM", "TRADES", "DAFA"])
+def test_randaugment_is_a_setting_of_every_method(method, data):
+    plain, augmented = (fit(Config(method=method, rand_augment=n, **TINY), data) for n in (0, 2))
+    assert augmented.history[0]["loss"] != plain.history[0]["loss"]
+    with pytest.raises(ConfigError, match="rand_magnitude must be 0 to 30"):
+        Config(method=method, rand_magnitude=31)
+
+
 # ------------------------------------------------------------------------------------------------ all of them
 
 
@@ -368,7 +408,7 @@ def test_every_later_method_trains(method, data):
 
 @pytest.mark.parametrize("method", LATER)
 def test_training_that_was_interrupted_ends_where_it_would_have(method, data):
-    config = Config(method=method, **TINY | {"epochs": 3})
+    config = Config(method=method, averaging=0.9, rand_augment=1, **TINY | {"epochs": 3})
     kept = {}
 
     def keep(state):
@@ -379,5 +419,6 @@ def test_training_that_was_interrupted_ends_where_it_would_have(method, data):
     again = State.fresh(config, data, CPU)
     again.load_dict(kept)
     resumed = fit(config, data, state=again)
-    for name, value in whole.to_dict()["model"].items():
-        assert torch.equal(value, resumed.to_dict()["model"][name]), name
+    for part in ("model", "averaged", "objective"):
+        for name, value in whole.to_dict()[part].items():
+            assert torch.equal(value, resumed.to_dict()[part][name]), name
