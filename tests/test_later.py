@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,8 @@ from helpers import build
 
 from srat_utils import METHODS, PAPER, Config, load_dataset, train
 from srat_utils.attacks import PGD, pgd
+from srat_utils.batches import SAMPLERS
+from srat_utils.images import ImageDataset
 from srat_utils.inner import INNER
 from srat_utils.methods import LATER
 from srat_utils.models import adjusted
@@ -27,7 +30,7 @@ from srat_utils.terms import (
     RoBal,
     Separation,
 )
-from srat_utils.training import Job, State, fit, step
+from srat_utils.training import Job, State, class_weights, fit, step
 from srat_utils.updates import AWP
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -399,11 +402,114 @@ def test_randaugment_is_a_setting_of_every_method(method, data):
 # ------------------------------------------------------------------------------------------------ all of them
 
 
-@pytest.mark.parametrize("method", LATER)
-def test_every_later_method_trains(method, data):
-    state = fit(Config(method=method, **TINY), data)
+LATE = {
+    "reweight_at": 0.0,
+    "harl_from": 0.0,
+    "difficulty_at": 0.5,
+    "budget_warmup": 0.0,
+}  # everything switched on at once
+
+
+def set_of(counts, seed=0, size=8) -> ImageDataset:
+    """Random pictures, each class around a picture of its own, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    middle = rng.integers(40, 215, (len(counts), size, size, 1))
+    images = middle[labels] + rng.integers(-40, 41, (len(labels), size, size, 1))
+    order = rng.permutation(len(labels))
+    names = tuple(f"class {c}" for c in range(len(counts)))
+    return ImageDataset(images[order].astype(np.uint8), labels[order], names, "made up train")
+
+
+def trained(method: str, dataset: ImageDataset, **settings) -> State:
+    settings = {"epochs": 2, "batch_size": 8, "attack_steps": 2, "warmup_epochs": 0} | LATE | settings
+    state = fit(Config(method=method, **settings), dataset)
+    assert all(np.isfinite(row["loss"]) for row in state.history), state.history
     assert all(torch.isfinite(value).all() for value in state.model.state_dict().values())
-    assert all(np.isfinite(row["loss"]) for row in state.history)
+    return state
+
+
+@pytest.mark.parametrize("method", LATER)
+@pytest.mark.parametrize(
+    ("counts", "settings"),
+    [
+        ([12, 8, 1], {}),
+        ([1, 8, 12], {"batch_size": 1}),
+        ([9, 2], {}),
+        ([1, 1, 1, 1], {"batch_size": 4}),
+        ([9, 3, 3], {"precision": "bf16"}),
+        ([9, 3, 3], {"eps": 0.0}),
+        ([9, 3, 3], {"adversarial": False}),
+        ([9, 3, 3], {"eps_warmup_epochs": 2, "attack_batch_norm": "train"}),
+    ],
+    ids=["one image", "batch of one", "two classes", "no positive", "bf16", "no budget", "natural", "warm-up"],
+)
+def test_every_later_method_trains_where_there_is_little(method, counts, settings):
+    trained(method, set_of(counts), **settings)
+
+
+def in_double_with(method: str, dataset: ImageDataset, rows: list[int], **settings) -> State:
+    """Two epochs of two steps in float64; rows: which row of a fresh head each class takes."""
+    config = Config(method=method, **{"epochs": 2, "attack_steps": 2, "weight_decay": 0.0} | LATE | settings)
+    state = State.fresh(config, dataset, CPU)
+    state.model.double()
+    with torch.no_grad():
+        for name, value in state.model.head.state_dict().items():
+            getattr(state.model.head, name).copy_(value[rows])
+    job = Job.of(config, state, Facts(dataset.counts, state.model.width, CPU))
+    images, labels = dataset.tensors(CPU)
+    for epoch in range(2):
+        job, w = job.in_epoch(config, epoch), class_weights(config, dataset.counts, epoch)
+        for x, y in SAMPLERS[config.sampler](images, labels, 12, state.order):
+            step(job, state, x.double(), y, torch.tensor(w))
+    return state
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_names_for_the_classes_change_nothing(method):
+    """Rare classes last, first, or anywhere: the same network with its head's rows in another order."""
+    dataset, other = set_of([12, 8, 3, 1]), [2, 3, 0, 1]
+    back = np.argsort(other)
+    renamed = ImageDataset(dataset.images, np.array(other)[dataset.labels], dataset.classes, "made up train")
+    assert renamed.counts == [dataset.counts[c] for c in back]
+    ours, theirs = in_double_with(method, dataset, [0, 1, 2, 3]), in_double_with(method, renamed, list(back))
+    for (name, value), (_, moved) in zip(
+        ours.model.state_dict().items(), theirs.model.state_dict().items(), strict=True
+    ):
+        expected = value[back] if name.startswith("head") else value
+        torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "settings"),
+    [
+        ("AT-BSL", "CE", {}),
+        ("AT-BSL-Both", "CE", {}),
+        ("RobustLT", "CE", {}),
+        ("AT-BSL-AWP", "AWP", {}),
+        ("TRADES-BSL", "TRADES", {}),
+        ("SRAT-CE", "CE", {"separation_weight": 0.0}),
+        ("SRAT-CE-Queue", "CE", {"separation_weight": 0.0}),
+        ("SRAT-CE-Centres", "CE", {"separation_weight": 0.0}),
+        ("SRAT-CE-Queue", "SRAT-CE", {"queue_length": 1, "separation_weight": 0.0}),
+        ("RoBal-R", "RoBal-N", {"kl_weight": 0.0}),  # what tells them apart is rarity
+    ],
+)
+def test_with_equal_counts_what_is_made_for_rare_classes_changes_nothing(method, base, settings):
+    dataset = set_of([6, 6, 6, 6])
+    ours = in_double_with(method, dataset, [0, 1, 2, 3], **settings)
+    plain = in_double_with(base, dataset, [0, 1, 2, 3], **settings)
+    for (name, value), other in zip(ours.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=1e-9, msg=name)
+
+
+def test_no_method_is_another_one_under_a_second_name():
+    dataset = set_of([12, 8, 3, 1])
+    heads = {name: in_double_with(name, dataset, [0, 1, 2, 3]).model.head.weight for name in METHODS}
+    # With weights from the start, deferred ones are those that are always on.
+    twins = {frozenset(("CB-Reweight", "DRCB-CE")), frozenset(("CB-Focal", "DRCB-Focal"))}
+    same = {frozenset((a, b)) for a, b in combinations(heads, 2) if torch.equal(heads[a], heads[b])}
+    assert same == twins
 
 
 @pytest.mark.parametrize("method", LATER)
