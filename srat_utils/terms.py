@@ -65,6 +65,11 @@ class Batch:
         """In natural training, where x′ is x, the clean pass."""
         return self.clean if self.x_adv is self.x else Pass(*self.model.logits_and_features(self.x_adv))
 
+    @property
+    def shown(self) -> Pass:
+        """The pass over x′, or over x where no term has asked for x′."""
+        return self.attacked if "attacked" in vars(self) else self.clean
+
     def mean(self, each: torch.Tensor) -> torch.Tensor:
         """The class-weighted mean of one loss an image, [n]."""
         return weights.reduce(each, self.w, self.reduction)
@@ -159,18 +164,20 @@ class RoBal(LogitAdjusted):
 class HARL(CE):
     """α·mean_c L_c + β·mean_c (L_c − L̄)² + γ·Σ_c (L_c/Σ_k L_k)² of the classes in the batch, L_c their mean CE (TAET; Wang et al., 2025).
 
-    Before `harl_from` it is CE.  A class that is not in the batch counts for nothing.
+    Before `harl_from` it is CE of the images of `harl_first`.  A class that is not in the batch counts for nothing.
     """
 
     harl_mean: float = at_least(0, 0.1)  # α
     harl_variance: float = at_least(0, 0.1)  # β
     harl_share: float = at_least(0, 0.1)  # γ
     harl_from: float = fraction(0.4)  # fraction of the epochs: 40 of 100
+    harl_first: str = one_of("clean", "attacked")
 
     def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
         def term(batch: Batch) -> torch.Tensor:
-            each = losses.cross_entropy(getattr(batch, self.view).logits, batch.y)
-            if batch.progress < self.harl_from:
+            first = batch.progress < self.harl_from
+            each = losses.cross_entropy(getattr(batch, self.harl_first if first else self.view).logits, batch.y)
+            if first:
                 return batch.mean(each)
             by_class = losses.class_means(each, batch.y, len(facts.counts))
             mean, share = by_class.mean(), by_class / by_class.sum().clamp(min=torch.finfo(each.dtype).tiny)

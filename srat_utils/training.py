@@ -257,7 +257,7 @@ def train_epoch(
 def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[dict, torch.Tensor]:
     """Algorithm 1's lines 5 to 7 for a mini-batch x [n,C,H,W], y [n], with class weights w [C].
 
-    Returns the terms' values, whose sum was minimised, and the logits of x′.
+    Returns the terms' values, whose sum was minimised, and the logits of x′ (of x, where no term looks at x′).
     """
     x_adv = x
     if job.attack is not None:  # line 5: x′
@@ -272,5 +272,5 @@ def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tens
         state.descend(sum(values.values()))  # lines 7 and 16
     if state.averaged is not None:
         state.averaged.update_parameters(state.model)
-    job.budget.watch(batch.attacked.logits, y)
-    return values, batch.attacked.logits
+    job.budget.watch(batch.shown.logits, y)
+    return values, batch.shown.logits

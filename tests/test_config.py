@@ -70,7 +70,7 @@ OWN = {
     "SRAT-CE-Queue": {"queue_length": 64},
     "RobustLT": {"budget_share": 0.5, "budget_cap": 1.5, "budget_warmup": 0.5},
     "DAFA": {"difficulty_weight": 1.5, "difficulty_at": 0.5, "budget_floor": 0.2},
-    "TAET": {"harl_mean": 1.0, "harl_variance": 1.0, "harl_share": 1.0, "harl_from": 0.5},
+    "TAET": {"harl_mean": 1.0, "harl_variance": 1.0, "harl_share": 1.0, "harl_from": 0.5, "harl_first": "attacked"},
 }
 USED = [(method, name, value) for method, own in OWN.items() for name, value in own.items()]
 USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial": False, "seed": 1}).items()]
