@@ -18,12 +18,16 @@ def number(images: int, batch_size: int) -> int:
     return groups - (groups > 1 and images - (groups - 1) * batch_size == 1)
 
 
-def shuffled(images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator, done: int = 0) -> Batches:
+def shuffled(
+    images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator, done: int = 0
+) -> Batches:
     """Every image once.  images: uint8 [N,C,H,W].  labels: int64 [N].  order: on the CPU."""
     yield from cut(images, labels, batch_size, torch.randperm(len(labels), generator=order), done)
 
 
-def class_balanced(images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator, done: int = 0) -> Batches:
+def class_balanced(
+    images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator, done: int = 0
+) -> Batches:
     """As many images as there are, drawn with replacement so that every class is drawn as often: rare images come again and again."""
     chance = 1 / torch.bincount(labels)[labels].cpu().double()
     yield from cut(images, labels, batch_size, torch.multinomial(chance, len(labels), True, generator=order), done)

@@ -39,7 +39,9 @@ def test_the_number_of_batches_is_known_beforehand_and_those_that_are_done_are_p
     x, y = torch.arange(images, dtype=torch.uint8)[:, None, None, None], torch.arange(images)
 
     def labels(done=0):
-        return [part.tolist() for _, part in SAMPLERS[sampler](x, y, batch_size, torch.Generator().manual_seed(3), done)]
+        return [
+            part.tolist() for _, part in SAMPLERS[sampler](x, y, batch_size, torch.Generator().manual_seed(3), done)
+        ]
 
     assert len(labels()) == number(images, batch_size)
     assert labels(done=1) == labels()[1:]

@@ -517,17 +517,20 @@ def test_no_method_is_another_one_under_a_second_name():
 
 @pytest.mark.parametrize("method", LATER)
 def test_training_that_was_interrupted_ends_where_it_would_have(method, data):
+    """Between two epochs, and in the middle of the second."""
     config = Config(method=method, averaging=0.9, rand_augment=1, **TINY | {"epochs": 3})
-    kept = {}
+    kept = []
 
     def keep(state):
         if len(state.history) == 1:
-            kept.update(copy.deepcopy(state.to_dict()))
+            kept.append(copy.deepcopy(state.to_dict()))
 
-    whole = fit(config, data, after_epoch=keep)
-    again = State.fresh(config, data, CPU)
-    again.load_dict(kept)
-    resumed = fit(config, data, state=again)
-    for part in ("model", "averaged", "objective"):
-        for name, value in whole.to_dict()[part].items():
-            assert torch.equal(value, resumed.to_dict()[part][name]), name
+    whole = fit(config, data, after_epoch=keep, after_step=keep)
+    assert len(kept) == 3 and kept[0]["epoch"] is None and kept[2]["epoch"]["batches"] == 2
+    for stored in kept[:2]:
+        again = State.fresh(config, data, CPU)
+        again.load_dict(stored)
+        resumed = fit(config, data, state=again)
+        for part in ("model", "averaged", "objective"):
+            for name, value in whole.to_dict()[part].items():
+                assert torch.equal(value, resumed.to_dict()[part][name]), name
