@@ -3,9 +3,9 @@
 from .config import Config
 from .data import load_dataset
 from .evaluation import PAPER, STRONG
-from .methods import METHODS
+from .methods import ELEVEN, METHODS
 from .models import load
 from .runs import plan, train
 from .sweeps import sweep
 
-__all__ = ["METHODS", "PAPER", "STRONG", "Config", "load", "load_dataset", "plan", "sweep", "train"]
+__all__ = ["ELEVEN", "METHODS", "PAPER", "STRONG", "Config", "load", "load_dataset", "plan", "sweep", "train"]

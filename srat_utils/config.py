@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from . import sources
 from .attacks import PGD
+from .batches import SAMPLERS
 from .images import nearest
 from .imbalance import parse_imbalance
 from .inner import INNER
@@ -73,6 +74,12 @@ class Schedule(Record):
     lr_decay: float | None = above(0)  # preset
     decay_at: tuple[float, ...] = fraction((0.8, 0.9))  # of T: 160 and 180 of 200
     augmentation: str | None = one_of("none", "crop", "crop+flip", default=None)  # preset
+    sampler: str = one_of(*SAMPLERS)  # how images are drawn; left out: as the method says
+    rand_augment: int = at_least(0, 0)  # how many operations of RandAugment come before the crop
+    rand_magnitude: int = checked(8, "0 to 30", lambda value: 0 <= value <= 30)
+    averaging: float | None = checked(
+        None, "in [0, 1)", lambda value: 0 <= value < 1
+    )  # decay a step of the weights' moving average, which then is the network that is kept
 
 
 @dataclass(frozen=True)
@@ -141,10 +148,15 @@ class Config:
             if name not in of_records | set(owners):
                 known = [*sorted(of_records | set(owners)), "adversarial", "seed", "device", "threads"]
                 raise ConfigError(f"unknown setting {name!r}; {nearest(name, known)}")
-        preset = PRESETS.get(dataset, PRESETS["your images"]) | {"attack_loss": METHODS[method].inner}
+        row = METHODS[method]
+        preset = PRESETS.get(dataset, PRESETS["your images"]) | {"attack_loss": row.inner, "sampler": row.sampler}
         chosen = preset | {name: v for name, v in settings.items() if v is not None or name not in preset}
-        recipe = METHODS[method].having(chosen)
+        recipe = row.having(chosen)
         own = {name for record in recipe.records() for name in record.names()}
+        if chosen["attack_loss"] == "clean output" and chosen.get("attack_start") == "zero" and adversarial:
+            raise ConfigError(
+                f"{method} climbs away from its own clean output, which has no slope at the image itself; set attack_start='uniform'"
+            )
         if chosen.get("weight_ratio") is not None and recipe.weighting is None:
             raise ConfigError(
                 f"weight_ratio has no effect on {method}, which never reweights; try method='CB-Reweight'"

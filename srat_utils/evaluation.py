@@ -31,21 +31,30 @@ class Protocol:
     union: whether an image that one of them, or no attack at all, has turned is spared the others, so that "robust" is the worst
     case over all of them.  Otherwise every attack sees every image.
     part: "test" or "validation", whose images are tried.
+    tau: τ of a post-hoc prior, τ·ln π taken off the logits before anything is tried (Menon et al., 2021); see `adjusted`.
     """
 
     name: str
     attacks: Callable[[Config], Sequence]
     union: bool = False
     part: str = "test"
+    tau: float = 0.0
 
     def key(self, config: Config) -> str:
         """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
         used = f"{list(self.attacks(config))} {self.union} {config.test_per_class} {config.seed}"
+        used += f" {self.tau}" if self.tau else ""
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
 
     def on_validation(self) -> Protocol:
         """The same on the validation images: what settings are chosen by."""
         return replace(self, name=f"{self.name}_validation", part="validation")
+
+    def adjusted(self, tau: float = 1.0) -> Protocol:
+        """The same of the network with the post-hoc prior τ·ln π, π the training set's shares; every attack meets it."""
+        if not 0 <= tau < float("inf"):
+            raise ValueError(f"tau must be a number of 0 or more, not {tau}")
+        return replace(self, name=f"{self.name}_tau{tau:g}", tau=float(tau))
 
 
 PAPER = Protocol("paper", lambda config: [config.evaluation_attack])

@@ -79,6 +79,13 @@ def feature_separation(
         return per_anchor.sum() / (len(z) if lonely == "zero" else (number > 0).sum().clamp(min=1))
 
 
+def class_means(each: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """The mean of a loss [N] over the images of each class that is there, in the order of the classes.  Returns [≤ classes]."""
+    sums = torch.zeros(classes, dtype=each.dtype, device=each.device).index_add(0, labels, each)
+    number = torch.bincount(labels, minlength=classes)
+    return sums[number > 0] / number[number > 0]
+
+
 def has_positive(labels: torch.Tensor) -> torch.Tensor:
     """Which anchors have a positive in their batch, P(i) ≠ ∅.  labels [N].  Returns bool [N]."""
     return (labels[:, None] == labels[None, :]).sum(1) > 1

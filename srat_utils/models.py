@@ -106,6 +106,14 @@ class Classifier(nn.Module):
         return torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim("images")},))
 
 
+def adjusted(model: Classifier, counts: Sequence[int], tau: float = 1.0) -> Classifier:
+    """A copy with logits z − τ·ln π, π_c the share of class c in `counts`: the post-hoc prior (Menon et al., 2021)."""
+    copy = deepcopy(model)
+    share = torch.as_tensor(counts, dtype=torch.float64) / sum(counts)
+    copy.prior = (tau * share.log()).to(model.head.weight)
+    return copy
+
+
 class ConvNorm(nn.Sequential):
     """A convolution and its batch norm, which in eval mode are one convolution with other weights (see `folded`)."""
 
@@ -185,6 +193,16 @@ def at_once(size: tuple[int, int], most: int) -> int:
 
 
 _global_random_state = Lock()  # runs may be built in threads: a cluster's worker, a button in a notebook
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What draws from torch's global random numbers on the CPU draws those of a seed; the global state stays as it was."""
+    with _global_random_state, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 ARCHITECTURES = {"small-cnn": small_cnn, "resnet18": resnet18}
 CHANNELS_LAST_FROM = 16  # pixels a side; on smaller images reordering costs more than it brings
 
@@ -207,8 +225,7 @@ class Spec:
 
     def build(self, seed: int = 0) -> Classifier:
         """A freshly initialised classifier on the CPU.  The seed decides the weights; the global random state stays as it was."""
-        with _global_random_state, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             body, width = ARCHITECTURES[self.architecture](self.channels)
             model = Classifier(self, body, width)
         return model.to(memory_format=torch.channels_last) if min(self.size) >= CHANNELS_LAST_FROM else model

@@ -27,7 +27,7 @@ from .data import load_dataset
 from .estimates import Plan
 from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
 from .images import Split, under_represented
-from .models import Classifier, Spec, at_once, cpu_threads, load
+from .models import Classifier, Spec, adjusted, at_once, cpu_threads, load
 from .places import absolute
 from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
 from .training import State, fit, resolve_device
@@ -119,6 +119,7 @@ class Run:
             raise RunError(
                 f"{self.config.name} held out no validation images; set validation=0.2, say, and train again"
             )
+        model = self.adjusted(protocol.tau) if protocol.tau else self.model
         bar = tqdm(
             total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress, delay=REDRAW
         )
@@ -132,7 +133,7 @@ class Run:
 
         with bar, cpu_threads(self.config.model, self.config.threads):
             done = evaluation.attempt(
-                self.model,
+                model,
                 tried,
                 attacks,
                 union=protocol.union,
@@ -186,6 +187,10 @@ class Run:
     def spec(self) -> Spec:
         """What the network is, apart from its weights."""
         return Spec.from_json(self._file("spec.json").read_text(encoding="utf-8"))
+
+    def adjusted(self, tau: float = 1.0) -> Classifier:
+        """The network with a post-hoc prior, logits z − τ·ln π; nothing is trained again (see `Protocol.adjusted`)."""
+        return adjusted(self.model, list(self.provenance["class_counts"].values()), tau)
 
     @cached_property
     def data(self) -> Split:
@@ -404,7 +409,7 @@ def keep(state: State, facts: dict, folder: Path) -> None:
     """Write a trained network."""
     write(folder / "history.csv", lambda path: pd.DataFrame(state.history).to_csv(path, index=False))
     write(folder / "spec.json", lambda path: path.write_text(state.model.spec.to_json(), encoding="utf-8"))
-    write(folder / "model.pt", saved(state.model.state_dict()))
+    write(folder / "model.pt", saved(state.result.state_dict()))
     # Last: this file is what makes a run finished.
     write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
 

@@ -17,11 +17,11 @@ from torch import nn
 
 from . import losses, weights
 from .models import Classifier
-from .records import Record, above, at_least, one_of
+from .records import Record, above, at_least, fraction, one_of
 
 
 class Facts(NamedTuple):
-    """What is known once the training set is there.  counts: images a class.  width: of the features."""
+    """What is known once the training set is there.  counts: images a class.  width: of the features that L_sep sees."""
 
     counts: Sequence[int]
     width: int
@@ -45,7 +45,7 @@ class Batch:
     """A mini-batch, clean (x) and attacked (x′), and the passes of the network over it, each when a term first asks.
 
     x, x_adv: float [n,C,H,W] in [0,1].  y: int64 [n].  w: [n], each image's class weight.
-    reduction: how `mean` uses the weights (see `weights.reduce`).
+    reduction: how `mean` uses the weights (see `weights.reduce`).  progress: the fraction of the epochs that is over.
     """
 
     model: Classifier
@@ -54,6 +54,7 @@ class Batch:
     y: torch.Tensor
     w: torch.Tensor
     reduction: str = "weighted"
+    progress: float = 0.0
 
     @cached_property
     def clean(self) -> Pass:
@@ -63,6 +64,11 @@ class Batch:
     def attacked(self) -> Pass:
         """In natural training, where x′ is x, the clean pass."""
         return self.clean if self.x_adv is self.x else Pass(*self.model.logits_and_features(self.x_adv))
+
+    @property
+    def shown(self) -> Pass:
+        """The pass over x′, or over x where no term has asked for x′."""
+        return self.attacked if "attacked" in vars(self) else self.clean
 
     def mean(self, each: torch.Tensor) -> torch.Tensor:
         """The class-weighted mean of one loss an image, [n]."""
@@ -120,7 +126,10 @@ class LDAM(Prediction):
 
 @dataclass(frozen=True)
 class LogitAdjusted(Prediction):
-    """Cross-entropy of z + τ·ln π (Menon et al., 2021); τ = 1 is balanced softmax (Ren et al., 2020)."""
+    """Cross-entropy of z + τ·ln π (Menon et al., 2021); τ = 1 is balanced softmax (Ren et al., 2020).
+
+    What is tested is z.  Class weights beside it would correct the same imbalance twice.
+    """
 
     tau: float = at_least(0, 1.0)
 
@@ -130,16 +139,69 @@ class LogitAdjusted(Prediction):
 
 
 @dataclass(frozen=True)
+class RoBal(LogitAdjusted):
+    """Cross-entropy of s·(cos − m_y·1[c = y]) + τ·ln π_c with m_y = m + τ_m·ln(n_y/n_min)/s (Wu et al., 2021).
+
+    The scale s lives in the model's cosine head, as LDAM's does: every attack, in training and after, meets it.
+    """
+
+    tau: float = at_least(0, 1.2)  # τ_b
+    robal_margin: float = at_least(0, 0.1)  # m, in units of cosine
+    robal_slope: float = at_least(0, 0.0)  # τ_m: frequent classes get the larger margin
+    robal_scale: float = above(0, 10.0)  # s
+
+    @property
+    def head_scale(self) -> float:
+        return self.robal_scale
+
+    def each(self, facts: Facts) -> losses.Loss:
+        shift, n = self.tau * facts.log_prior, torch.tensor(facts.counts, dtype=torch.float32, device=facts.device)
+        margins = self.robal_margin + self.robal_slope * (n / n.min()).log() / self.robal_scale
+        return lambda logits, y: losses.ldam(logits + shift, y, margins, self.robal_scale)
+
+
+@dataclass(frozen=True)
+class HARL(CE):
+    """α·mean_c L_c + β·mean_c (L_c − L̄)² + γ·Σ_c (L_c/Σ_k L_k)² of the classes in the batch, L_c their mean CE (TAET; Wang et al., 2025).
+
+    Before `harl_from` it is CE of the images of `harl_first`.  A class that is not in the batch counts for nothing.
+    """
+
+    harl_mean: float = at_least(0, 0.1)  # α
+    harl_variance: float = at_least(0, 0.1)  # β
+    harl_share: float = at_least(0, 0.1)  # γ
+    harl_from: float = fraction(0.4)  # fraction of the epochs: 40 of 100
+    harl_first: str = one_of("clean", "attacked")
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        def term(batch: Batch) -> torch.Tensor:
+            first = batch.progress < self.harl_from
+            each = losses.cross_entropy(getattr(batch, self.harl_first if first else self.view).logits, batch.y)
+            if first:
+                return batch.mean(each)
+            by_class = losses.class_means(each, batch.y, len(facts.counts))
+            mean, share = by_class.mean(), by_class / by_class.sum().clamp(min=torch.finfo(each.dtype).tiny)
+            spread = (by_class - mean).pow(2).mean()
+            return self.harl_mean * mean + self.harl_variance * spread + self.harl_share * share.pow(2).sum()
+
+        return term
+
+
+@dataclass(frozen=True)
 class Consistency(Record):
-    """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019)."""
+    """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019).
+
+    kl_temperature: what both logits are divided by first; RoBal compares bare cosines, so there it is the scale of the head.
+    """
 
     kl_weight: float = at_least(0, 6.0)  # β
+    kl_temperature: float = above(0, 1.0)
     name: ClassVar[str] = "consistency_loss"
 
     def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
         def term(batch: Batch) -> torch.Tensor:
-            attacked, clean = batch.attacked.logits.log_softmax(1), batch.clean.logits.softmax(1)
-            return self.kl_weight * F.kl_div(attacked, clean, reduction="batchmean")
+            attacked, clean = (p.logits / self.kl_temperature for p in (batch.attacked, batch.clean))
+            return self.kl_weight * F.kl_div(attacked.log_softmax(1), clean.softmax(1), reduction="batchmean")
 
         return term
 
@@ -162,11 +224,72 @@ class Separation(Record):
         return losses.feature_separation(z, y, self.temperature, lonely=self.lonely_anchors, **others)
 
 
-class Objective(nn.Module):
-    """The terms of a method on one batch: name → value, already weighted; their sum is what training minimises."""
+@dataclass(frozen=True)
+class QueuedSeparation(Separation):
+    """L_sep whose anchors are also compared with the last features seen, so that rare ones find a positive (He et al., 2020).
 
-    def __init__(self, records: Sequence[Record], facts: Facts):
+    The queue holds features as they were, without gradients; an image may meet its own earlier ones there.
+    """
+
+    queue_length: int = above(0, 512)
+
+    def build(self, facts: Facts) -> Queue:
+        return Queue(self, facts)
+
+
+class Queue(nn.Module):
+    """The features [K,D] and labels [K] of the last K attacked images; a label of −1 where there has been none yet."""
+
+    def __init__(self, separation: QueuedSeparation, facts: Facts):
         super().__init__()
+        self.separation, length = separation, separation.queue_length
+        self.register_buffer("features", torch.zeros(length, facts.width, device=facts.device))
+        self.register_buffer("labels", torch.full((length,), -1, device=facts.device))
+        self.register_buffer(
+            "place", torch.zeros((), dtype=torch.int64, device=facts.device)
+        )  # where the next one goes
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        z, filled = batch.model.projection(batch.attacked.features), self.labels >= 0
+        memory = {"others": self.features[filled], "other_labels": self.labels[filled]}
+        value = self.separation.separation_weight * self.separation.l_sep(z, batch.y, **memory)
+        self.push(z.detach(), batch.y)
+        return value
+
+    def push(self, z: torch.Tensor, y: torch.Tensor) -> None:
+        """The newest z [n,D], y [n] take the places of the oldest."""
+        z, y = z[-len(self.labels) :].to(self.features), y[-len(self.labels) :]
+        index = (self.place + torch.arange(len(y), device=y.device)) % len(self.labels)
+        self.features[index], self.labels[index] = z, y
+        self.place.copy_((self.place + len(y)) % len(self.labels))
+
+
+@dataclass(frozen=True)
+class CentredSeparation(Separation):
+    """L_sep whose anchors are also compared with a learned centre of each class: the head's own vector for it, as in BCL.
+
+    No anchor is alone (Zhu et al., 2022, whose centres go through an MLP and whose denominator averages over classes).
+    """
+
+    def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
+        classes = torch.arange(len(facts.counts), device=facts.device)
+
+        def term(batch: Batch) -> torch.Tensor:
+            z, centres = (batch.model.projection(f) for f in (batch.attacked.features, batch.model.head.weight))
+            return self.separation_weight * self.l_sep(z, batch.y, others=centres, other_labels=classes)
+
+        return term
+
+
+class Objective(nn.Module):
+    """The terms of a method on one batch: name → value, already weighted; their sum is what training minimises.
+
+    budget: of `budgets`, within which x′ is sought; its buffers go where those of the terms go.
+    """
+
+    def __init__(self, records: Sequence[Record], facts: Facts, budget: nn.Module | None = None):
+        super().__init__()
+        self.budget = budget
         self.terms = {record.name: record.build(facts) for record in records}
         self.stateful = nn.ModuleDict({name: t for name, t in self.terms.items() if isinstance(t, nn.Module)})
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .attacks import PGD, pgd
-from .batches import augment, number, shuffled
+from .batches import SAMPLERS, augment, number, rand_augment
+from .budgets import Budget
 from .config import Config
 from .images import ImageDataset
 from .inner import INNER, Inner
@@ -56,6 +58,17 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def training_facts(config: Config, dataset: ImageDataset, model: Classifier) -> Facts:
+    return Facts(dataset.counts, config.projection or model.width, model.head.weight.device)
+
+
+def moving_average(model: Classifier, decay: float | None) -> AveragedModel | None:
+    """The exponential moving average of weights and batch-norm statistics, which starts at the first step's."""
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
 @dataclass
 class Epoch:
     """How far the epoch under way is.
@@ -72,7 +85,10 @@ class Epoch:
 
 @dataclass
 class State:
-    """All that a training run carries from one step to the next.  epoch: the one under way; None between two of them."""
+    """All that a training run carries from one step to the next.
+
+    epoch: the one under way; None between two of them.  averaged: the moving average of the weights, if asked for.
+    """
 
     model: Classifier
     objective: Objective
@@ -81,6 +97,7 @@ class State:
     noise: torch.Generator  # augmentation and random starts; on the training device
     history: list[dict] = field(default_factory=list)
     epoch: Epoch | None = None
+    averaged: AveragedModel | None = None
 
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
@@ -90,14 +107,21 @@ class State:
         model.precision = config.precision
         if config.compile:
             model.body.compile()
-        objective = Objective(config.recipe.terms, Facts(dataset.counts, model.width, device))
+        facts = training_facts(config, dataset, model)
+        budget = config.recipe.budget.build(facts) if config.recipe.budget else Budget()
+        objective = Objective(config.recipe.terms, facts, budget)
         optimizer = torch.optim.SGD(
             [*model.parameters(), *objective.parameters()], config.learning_rate, momentum=config.momentum,
             weight_decay=config.weight_decay, fused=device.type == "cuda",
         )  # fmt: skip
         order = torch.Generator().manual_seed(config.seed)
         noise = torch.Generator(device).manual_seed(config.seed)
-        return cls(model, objective, optimizer, order, noise)
+        return cls(model, objective, optimizer, order, noise, averaged=moving_average(model, config.averaging))
+
+    @property
+    def result(self) -> Classifier:
+        """The network that the run keeps."""
+        return self.model if self.averaged is None else self.averaged.module
 
     def descend(self, loss: torch.Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -106,7 +130,8 @@ class State:
 
     def to_dict(self) -> dict:
         """Tensors, numbers and strings only, so that torch.load(weights_only=True) reads it back."""
-        return {
+        averaged = {} if self.averaged is None else {"averaged": self.averaged.state_dict()}
+        return averaged | {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -124,6 +149,8 @@ class State:
         self.noise.set_state(stored["noise"].cpu())
         self.history = stored["history"]
         self.epoch = stored.get("epoch") and Epoch(self.order.get_state(), **stored["epoch"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(stored["averaged"])
 
 
 @dataclass(frozen=True)
@@ -136,6 +163,8 @@ class Job:
     attack_training: bool  # whether the attack meets batch norm in train mode
     update: Record
     reduction: str
+    budget: Budget  # ε of each class
+    progress: float = 0.0  # the fraction of the epochs that is over
 
     @classmethod
     def of(cls, config: Config, state: State, facts: Facts) -> Job:
@@ -147,13 +176,16 @@ class Job:
             attack_training=config.attack_batch_norm == "train",
             update=recipe.update,
             reduction=recipe.weighting.reduction if recipe.weighting else "weighted",
+            budget=state.objective.budget,
         )
 
     def in_epoch(self, config: Config, epoch: int) -> Job:
-        """With ε still growing in the first epochs, where the config says so."""
+        """With ε still growing in the first epochs, where the config says so; the budget is told that the epoch begins."""
+        self.budget.begin(epoch, config.epochs)
+        job = replace(self, progress=epoch / config.epochs)
         if self.attack is None or epoch >= config.eps_warmup_epochs:
-            return self
-        return replace(self, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
+            return job
+        return replace(job, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
 
 
 def fit(
@@ -173,7 +205,7 @@ def fit(
     device = resolve_device(config.device)
     state = state or State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
-    job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
+    job = Job.of(config, state, training_facts(config, dataset, state.model))
     with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch, dataset.under)
@@ -202,8 +234,10 @@ def train_epoch(
     """
     state.model.train()
     state.epoch = epoch = state.epoch or Epoch(state.order.get_state())
-    started = time.perf_counter() - epoch.seconds
-    for x, y in shuffled(images, labels, config.batch_size, state.order, epoch.batches):  # line 4: sample a mini-batch
+    started, sampled = time.perf_counter() - epoch.seconds, SAMPLERS[config.sampler]
+    for x, y in sampled(images, labels, config.batch_size, state.order, epoch.batches):  # line 4: sample a mini-batch
+        if config.rand_augment:
+            x = rand_augment(x, state.noise, config.rand_augment, config.rand_magnitude)
         if config.augmentation != "none":
             x = augment(x, state.noise, flip=config.augmentation == "crop+flip")
         values, logits = step(job, state, x, y, class_weight)
@@ -223,13 +257,20 @@ def train_epoch(
 def step(job: Job, state: State, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[dict, torch.Tensor]:
     """Algorithm 1's lines 5 to 7 for a mini-batch x [n,C,H,W], y [n], with class weights w [C].
 
-    Returns the terms' values, whose sum was minimised, and the logits of x′.
+    Returns the terms' values, whose sum was minimised, and the logits of x′ (of x, where no term looks at x′).
     """
     x_adv = x
     if job.attack is not None:  # line 5: x′
         loss, target = job.inner(state.model, x, y)
-        x_adv = pgd(state.model, x, target, job.attack, loss=loss, generator=state.noise, training=job.attack_training)
-    with job.update(job.objective, Batch(state.model, x, x_adv, y, w[y], job.reduction)) as batch:
+        x_adv = pgd(
+            state.model, x, target, job.attack, loss=loss, eps=job.budget(job.attack, y), generator=state.noise,
+            training=job.attack_training,
+        )  # fmt: skip
+    w = (w * job.budget.weight)[y]
+    with job.update(job.objective, Batch(state.model, x, x_adv, y, w, job.reduction, job.progress)) as batch:
         values = job.objective(batch)  # lines 6 and 15: w·L + λ·L_sep
         state.descend(sum(values.values()))  # lines 7 and 16
-    return values, batch.attacked.logits
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.model)
+    job.budget.watch(batch.shown.logits, y)
+    return values, batch.shown.logits

@@ -44,6 +44,10 @@ OF_RECORDS = {
     "lr_decay": 0.5,
     "decay_at": (0.5, 0.75),
     "augmentation": "crop",
+    "sampler": "class-balanced",
+    "rand_augment": 2,
+    "rand_magnitude": 4,
+    "averaging": 0.99,
 }
 OF_EVALUATION = {"evaluation_steps": 21, "test_per_class": 10}
 OWN = {
@@ -59,6 +63,14 @@ OWN = {
     },
     "Focal": {"focal_gamma": 2.0},
     "LDAM": {"max_margin": 0.4, "ldam_scale": 10.0, "ldam_scale_in": "loss"},
+    "AT-BSL": {"tau": 2.0},
+    "TRADES": {"kl_weight": 3.0, "kl_temperature": 2.0},
+    "RoBal-R": {"robal_margin": 0.2, "robal_slope": 0.1, "robal_scale": 20.0},
+    "AWP": {"awp_gamma": 0.02},
+    "SRAT-CE-Queue": {"queue_length": 64},
+    "RobustLT": {"budget_share": 0.5, "budget_cap": 1.5, "budget_warmup": 0.5},
+    "DAFA": {"difficulty_weight": 1.5, "difficulty_at": 0.5, "budget_floor": 0.2},
+    "TAET": {"harl_mean": 1.0, "harl_variance": 1.0, "harl_share": 1.0, "harl_from": 0.5, "harl_first": "attacked"},
 }
 USED = [(method, name, value) for method, own in OWN.items() for name, value in own.items()]
 USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial": False, "seed": 1}).items()]
@@ -67,7 +79,7 @@ USED += [("SRAT-CE", name, value) for name, value in (OF_RECORDS | {"adversarial
 # ------------------------------------------------------------------------------------------------ identity
 
 
-def test_the_lists_of_changes_name_every_setting_of_the_eleven_methods():
+def test_the_lists_of_changes_name_every_setting_of_every_method():
     of_records = {name for record in RECORDS.values() for name in record.names()}
     assert of_records == set(OF_RECORDS) | set(OF_EVALUATION)
     own = {name for row in METHODS.values() for record in row.records() for name in record.names()}

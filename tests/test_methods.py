@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srat_utils import METHODS, Config, load_dataset
+from srat_utils import ELEVEN, METHODS, Config, load_dataset
 from srat_utils.models import CosineHead
 from srat_utils.terms import CE, LDAM, Facts, Focal
 from srat_utils.training import fit
@@ -44,9 +44,9 @@ def test_the_methods_are_the_rows_of_the_papers_tables():
             weighting[type(method.weighting)],
             "separation_loss" in {term.name for term in method.terms},
         )
-        for name, method in METHODS.items()
+        for name, method in ELEVEN.items()
     }
-    assert rows == TABLE
+    assert rows == TABLE and list(METHODS)[: len(TABLE)] == list(TABLE)
     assert all(name == method.name for name, method in METHODS.items())
 
 

@@ -17,9 +17,9 @@ def test_robust_accuracy_never_exceeds_standard():
 
 
 def test_methods_are_those_of_the_package():
-    from srat_utils.methods import METHODS
+    from srat_utils.methods import ELEVEN
 
-    assert set(paper.tables()["method"]) == set(METHODS)
+    assert set(paper.tables()["method"]) == set(ELEVEN)
 
 
 @pytest.mark.parametrize(

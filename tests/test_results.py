@@ -10,12 +10,13 @@ import torch
 from made_up import save
 
 import srat_utils
-from srat_utils import METHODS, PAPER, Config, provenance, sweep
+from srat_utils import ELEVEN, PAPER, Config, provenance, sweep
 from srat_utils.attacks import PGD
 from srat_utils.course import paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
 from srat_utils.evaluation import Outcomes, Protocol
 from srat_utils.images import DataError
+from srat_utils.methods import LATER
 from srat_utils.runs import Run, load_data
 from srat_utils.sweeps import tidy
 from srat_utils.training import State, fit
@@ -220,7 +221,7 @@ def test_the_benchmark_has_the_papers_cells():
 
 def test_the_digits_benchmark_has_eleven_methods_on_four_sets():
     configs = studies.benchmark(Config(), range(3))
-    assert len({config.fingerprint for config in configs}) == 132 == len(METHODS) * len(imbalances("digits")) * 3
+    assert len({config.fingerprint for config in configs}) == 132 == len(ELEVEN) * len(imbalances("digits")) * 3
 
 
 def test_a_switch_changes_one_thing_and_keeps_seed_and_subset():
@@ -297,12 +298,55 @@ def of_counts(path, counts):
 def test_the_papers_own_runs_are_its_tables_then_its_figures():
     configs = studies.papers_own(epochs=60, precision="bf16")
     assert len({config.name for config in configs}) == len(configs) == 22 + 2 + 12
-    assert [config.method for config in configs[:2]] == ["CE", "SRAT-LDAM"] and set(METHODS) == set(studies.IN_ORDER)
+    assert [config.method for config in configs[:2]] == ["CE", "SRAT-LDAM"] and set(ELEVEN) == set(studies.IN_ORDER)
     assert {(config.model, config.epochs, config.precision, config.seed) for config in configs} == {
         ("resnet18", 60, "bf16", 0)
     }
     assert {config.imbalance for config in configs[:11]} == {"exp-100"}
     assert {config.classes for config in configs[24:]} == {("cat", "horse")}
+
+
+def test_the_later_methods_stand_beside_srat_on_all_sets_and_share_its_runs():
+    configs = studies.after_srat(Config(), [0, 1])
+    assert len({config.name for config in configs}) == len(configs)
+    rows, sets = {*studies.BESIDE, *LATER}, imbalances("digits")
+    for seed in (0, 1):
+        plain = [c for c in configs if c.seed == seed and c.averaging is None and not c.rand_augment]
+        assert sorted((c.method, c.imbalance) for c in plain) == sorted((m, i) for m in rows for i in sets)
+        for changed in ({"averaging": 0.99}, {"rand_augment": 2}):
+            own = [c for c in configs if c.seed == seed and c == c.replace(**changed)]
+            assert sorted(c.method for c in own) == sorted(rows) and {c.imbalance for c in own} == {"step-25"}
+    shared = set(studies.benchmark(Config(), [0, 1])) & set(configs)
+    assert {c.method for c in shared} == set(studies.BESIDE) and len(shared) == 2 * 4 * 3
+
+
+def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypatch, capsys):
+    tiny = Config(
+        imbalance="step-5",
+        max_per_class=10,
+        test_per_class=5,
+        epochs=1,
+        attack_steps=1,
+        evaluation_steps=1,
+        method="CE",
+    )
+    listed = [tiny.replace(method=method) for method in ("CE", "RoBal-N", "AT-BSL")]
+    monkeypatch.setattr(studies, "after_srat", lambda base, seeds: listed)
+    monkeypatch.setattr(studies, "STRONG", studies.PAPER)  # quick
+    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)  # in this process
+    studies.main(["--after-srat", "--trial", "10"])
+    assert "3 of 3 runs are finished" in capsys.readouterr().out
+    runs = results.read("digits", tmp_path / "build" / "trial")
+    evaluated = {
+        run.config.method: {tau for tau in (0.0, 0.1, 1.0) if run.evaluated(PAPER.adjusted(tau) if tau else PAPER)}
+        for run in runs.values()
+    }
+    assert evaluated == {"CE": {0, 1.0}, "RoBal-N": {0, 0.1}, "AT-BSL": {0}}
+    trained = Run(listed[0], tmp_path / "runs" / listed[0].name)
+    stored = runs[listed[0].fingerprint]
+    pd.testing.assert_frame_equal(stored.evaluate(PAPER.adjusted(1.0)), trained.evaluate(PAPER.adjusted(1.0)))
 
 
 def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, capsys):

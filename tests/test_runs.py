@@ -22,7 +22,7 @@ from dying import train_and_die
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from made_up import picture_folder
 
-from srat_utils import METHODS, PAPER, Config, checkpoints, load, runs, sweep, sweeps, train, training
+from srat_utils import ELEVEN, PAPER, Config, checkpoints, load, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
@@ -595,8 +595,8 @@ def test_of_a_run_whose_numbers_alone_are_kept_a_model_is_refused_in_one_line(fi
         assert "\n" not in str(error.value)
 
 
-def test_every_method_resumes_from_its_checkpoint(tmp_path, monkeypatch):
-    for method in METHODS:
+def test_each_of_the_eleven_resumes_from_its_checkpoint(tmp_path, monkeypatch):
+    for method in ELEVEN:
         config = TINY.replace(method=method, epochs=2, max_per_class=10)
         with monkeypatch.context() as patch:
             interrupt_after(patch, 1)

@@ -8,7 +8,7 @@ from srat_utils import Config
 from srat_utils.course import panels, paper, plots, tables
 from srat_utils.evaluation import Outcomes, accuracies, summarise
 from srat_utils.images import ImageDataset
-from srat_utils.methods import METHODS
+from srat_utils.methods import ELEVEN
 from srat_utils.runs import Run
 
 RNG = np.random.default_rng(0)
@@ -17,7 +17,7 @@ SUMMARIES = pd.DataFrame(
         {"imbalance": imbalance, "method": method, "seed": seed, "collapsed": False, "kind": kind, "attack": attack}
         | dict(zip(("overall", "under"), RNG.uniform(0, 100, 2), strict=True))
         for imbalance in ("step-10", "step-25", "exp-10")
-        for method in reversed(METHODS)
+        for method in reversed(ELEVEN)
         for seed in range(3)
         for kind, attack in (("clean", "clean"), ("robust", "pgd-20@0.2"))
     ]
@@ -27,7 +27,7 @@ SUMMARIES = pd.DataFrame(
 @pytest.mark.parametrize(("statistic", "reference"), [("mean", np.mean), ("std", lambda v: np.std(v, ddof=1))])
 def test_each_cell_holds_its_own_runs(statistic, reference):
     table = tables.in_layout(SUMMARIES, "step", statistic)
-    assert table.index.tolist() == list(METHODS)
+    assert table.index.tolist() == list(ELEVEN)
     assert table.columns.tolist() == [
         (K, accuracy, classes)
         for K in (10, 25)
@@ -35,7 +35,7 @@ def test_each_cell_holds_its_own_runs(statistic, reference):
         for classes in ("Overall", "Under")
     ]
     for K, accuracy, classes in table:
-        for method in METHODS:
+        for method in ELEVEN:
             rows = SUMMARIES.query(
                 "imbalance == @imbalance and method == @method", local_dict={"imbalance": f"step-{K}", "method": method}
             )
@@ -69,7 +69,7 @@ def test_every_column_has_a_best_and_one_best_a_loss_and_ties_share_it():
         best = mean[column] == mean[column].max()
         assert text[column].str.contains("<b>").tolist() == best.tolist()
         for loss in ("CE", "Focal", "LDAM"):
-            family = [name for name in METHODS if METHODS[name].loss == loss]
+            family = [name for name in ELEVEN if ELEVEN[name].loss == loss]
             top = mean.loc[family, column] == mean.loc[family, column].max()
             assert text.loc[family, column].str.contains("<ins>").tolist() == top.tolist()
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from .. import effects
 from ..config import Config
-from ..methods import METHODS
+from ..methods import ELEVEN
 from ..runs import write
 from ..selection import on_validation
 from . import results
@@ -43,7 +43,7 @@ COSTLY = {"epochs": (80,), "batch_size": (16,)}  # measured, and too slow for a 
 def candidates(name: str, base: Config | None = None) -> list[Config]:
     """Every value of a setting, for every method that has it and every seed."""
     base = base or Config("digits", imbalance="step-25", validation=0.2)
-    methods = SRAT if name == "separation_weight" else METHODS
+    methods = SRAT if name == "separation_weight" else ELEVEN
     return [
         base.replace(method=method, seed=seed, **{name: value})
         for value in FAMILIES[name]

@@ -1,6 +1,7 @@
 """The large studies as lists of configs: what notebooks 06 and 07 show, and the paper's own experiment.
 
 python -m srat_utils.course.studies                          trains on the digits what results/ is made of, and writes it there
+python -m srat_utils.course.studies --after-srat             the same of the methods that came later
 python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 1 and 2 at ratio 100 and Figures 1 and 2; on a GPU
 """
 
@@ -17,7 +18,7 @@ from ..config import Config
 from ..evaluation import PAPER, STRONG
 from ..images import DataError, nearest, under_represented
 from ..imbalance import class_counts
-from ..methods import METHODS
+from ..methods import ELEVEN, LATER
 from ..provenance import PROJECT
 from ..records import ConfigError
 from ..runs import Run
@@ -57,6 +58,14 @@ PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook
 }
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
 STORED_SEEDS = 10  # of the digits in results/
+
+BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
+POST_HOC = {"CE": 1.0, "RoBal-N": 0.1}  # τ of the prior that is taken off the logits afterwards
+# What the later papers change beside their methods, and any method may have: averaged weights, and RandAugment as in AT-BSL.
+COLUMNS: dict[str, dict[str, dict]] = {
+    "digits": {"averaged weights": {"averaging": 0.99}, "RandAugment": {"rand_augment": 2}},
+    "images": {"averaged weights": {"averaging": 0.999}, "RandAugment": {"rand_augment": 2}},
+}
 
 # What a reader could doubt among the choices that the paper leaves open: name → (method, the changed settings).
 SWITCHES: dict[str, tuple[str, dict]] = {
@@ -136,7 +145,7 @@ def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
     return [
         base.replace(imbalance=imbalance, method=method, seed=seed)
         for imbalance in imbalances(base.dataset)
-        for method in METHODS
+        for method in ELEVEN
         for seed in seeds
     ]
 
@@ -194,6 +203,18 @@ def figure_6(base: Config, seeds: Iterable[int], lambdas: Iterable[float] = LAMB
         for value in lambdas
         for seed in seeds
     ]
+
+
+def after_srat(base: Config, seeds: Iterable[int]) -> list[Config]:
+    """The later methods beside CE and two of SRAT's, seed by seed: each on the four sets, then with each of COLUMNS on the larger Step set."""
+    step = base.replace(imbalance=hardest(base.dataset, "step"))
+    listed = []
+    for seed in seeds:
+        for imbalance in imbalances(base.dataset):
+            listed += [base.replace(imbalance=imbalance, method=method, seed=seed) for method in (*BESIDE, *LATER)]
+        for changes in COLUMNS["digits" if base.dataset == "digits" else "images"].values():
+            listed += [step.replace(method=method, seed=seed, **changes) for method in (*BESIDE, *LATER)]
+    return listed
 
 
 def switchboard(base: Config, seeds: Iterable[int]) -> dict[str, list[tuple[Config, Config]]]:
@@ -295,9 +316,17 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
             results.export_features(run, folder)
 
 
+def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
+    """Write what CE and RoBal-N are worth with the prior of POST_HOC taken off their logits, under both protocols."""
+    for method, tau in POST_HOC.items():
+        chosen = [run for run in runs if run.config.method == method]
+        results.export(chosen, folder, protocols=(PAPER.adjusted(tau), STRONG.adjusted(tau)))
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.studies", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
+    parser.add_argument("--after-srat", action="store_true", help="the later methods instead of the paper's studies")
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on from there")
     parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")
     parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
@@ -311,15 +340,24 @@ def main(arguments: list[str] | None = None) -> None:
         changes["epochs"] = options.epochs
     if options.trial:
         changes |= {"max_per_class": options.trial, "test_per_class": max(1, options.trial // 10)}
-    if options.dataset == "digits":
+    if options.after_srat:
+        base, _ = for_mode("laptop" if options.dataset == "digits" else "paper", options.dataset)
+        configs = after_srat(base.replace(**changes), range(STORED_SEEDS if options.dataset == "digits" else 1))
+    elif options.dataset == "digits":
         base, _ = for_mode("laptop")
         configs = everything(base.replace(**changes), range(STORED_SEEDS))
     else:
         configs = papers_own(options.dataset, **changes)
     folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
     # After every run, so that nothing measured is lost with the machine; then what an earlier call left unwritten.
-    runs = sweep(configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: keep([run], folder))
-    keep(runs, folder)
+    write = (keep, keep_post_hoc) if options.after_srat else (keep,)
+
+    def write_all(runs: list[Run]) -> None:
+        for each in write:
+            each(runs, folder)
+
+    runs = sweep(configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: write_all([run]))
+    write_all(runs)
     done = len({run.config.name for run in runs})
     print(f"{done} of {len({config.name for config in configs})} runs are finished and written to {folder}")
 
