@@ -47,7 +47,7 @@ class Stage:
     name: str
     base: Config
     stored: Mapping[str, Run]
-    seeds: Sequence[int] = range(studies.STORED_SEEDS)
+    seeds: Sequence[int] = range(studies.TARGET_SEEDS)
     features: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def configs(self, seed: int, imbalance: str = EVERY, classes=None, times: int = 1, **settings) -> list[Config]:
