@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import nn
 
@@ -186,7 +187,7 @@ def budget_explorer(
         chart.line(curve.index, curve, colour, dash=dash).points(curve.index, curve, colour, triangle=bool(dash))
         chart.text(eps, curve[eps], f"{curve[eps]:.0f}", colour=colour, dx=6, dy=-7)
         pixels = np.round(255 * shown[name].transpose(1, 2, 0)).astype(np.uint8)
-        image = Chart((0, 1), (0, 1), width=150, height=172, left=10, axis=False, title=f"{name}: {read[name]}")
+        image = Chart((0, 1), (0, 1), width=150, height=160, left=10, axis=False, title=f"{name}: {read[name]}")
         images.append(image.image(pixels if len(shown[name]) > 1 else pixels[..., 0]))
         said.append(f"{name} {curve[eps]:.0f} %, reads {read[name]}")
     lines = zip(curves, (WELL, UNDER, "#009E73"), ("", "6 4", "2 3"), strict=False)
@@ -216,7 +217,7 @@ def chosen_on_test(right: np.ndarray, epochs: Sequence[int], halves: pd.DataFram
     axes[0, 1].axvline(0, color="black", linewidth=0.8)
     axes[0, 1].axvline(flattery.mean(), color="black", linestyle="--", label=f"mean {flattery.mean():+.1f}")
     axes[0, 1].legend(frameon=False)
-    dress(axes[0, 1], title="chosen and reported on one half, minus the other", x="points", y="splits")
+    dress(axes[0, 1], title="the half that chose, minus the other", x="points", y="splits")
     return Picture(
         figure,
         f"Best epoch on test {curve[best]:.1f} %, last epoch {curve[-1]:.1f} %; chosen on one half, the accuracy there is on average "
@@ -232,11 +233,13 @@ def slopes(accuracies: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) ->
     figure, axes = grid(1, len(accuracies), 6 * len(accuracies), 4.6)
     said = []
     for axis, (title, table) in zip(axes.flat, accuracies.items(), strict=True):
-        ranks = table.rank(ascending=False, method="first").astype(int)
+        ranks = table.rank(ascending=False, method="min").astype(int)
         gap = (table.max().max() - table.min().min() or 1) / 16
+        reach = [*table.min(), *table.max()]
         for side, column in enumerate(table):
-            order = table[column].sort_values()
+            order = table[column].sort_values(kind="stable")
             heights = apart(order.to_numpy(), gap)
+            reach += [heights[0], heights[-1]]
             for (method, value), height in zip(order.items(), heights, strict=True):
                 words = (
                     f"{ranks[column][method]}  {method}  {value:.1f}"
@@ -249,13 +252,17 @@ def slopes(accuracies: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) ->
         for method, values in table.iterrows():
             loss = losses[method]
             axis.plot([0, 1], values, color=LOSS_COLOURS[loss], marker=LOSS_MARKS[loss], markersize=5)
-        axis.set(xlim=(-1, 2), title=title)
+        axis.set(xlim=(-1, 2), ylim=(min(reach) - gap, max(reach) + gap), title=title)
         axis.set_xticks([0, 1], table.columns)
-        axis.margins(y=0.08)
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.set_yticks([])
         moved = (ranks.iloc[:, 0] != ranks.iloc[:, 1]).sum()
         said.append(f"{title}: {moved} of {len(table)} methods change their rank")
+    handles = [
+        Line2D([], [], color=LOSS_COLOURS[loss], marker=LOSS_MARKS[loss], label=loss)
+        for loss in dict.fromkeys(losses.values())
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return Picture(figure, f"Robust accuracy of rare classes under {' and '.join(table.columns)}. {'; '.join(said)}.")
 
 
