@@ -258,10 +258,8 @@ def slopes(accuracies: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) ->
         axis.set_yticks([])
         moved = (ranks.iloc[:, 0] != ranks.iloc[:, 1]).sum()
         said.append(f"{title}: {moved} of {len(table)} methods change their rank")
-    handles = [
-        Line2D([], [], color=LOSS_COLOURS[loss], marker=LOSS_MARKS[loss], label=loss)
-        for loss in dict.fromkeys(losses.values())
-    ]
+    shown = dict.fromkeys(losses[method] for table in accuracies.values() for method in table.index)
+    handles = [Line2D([], [], color=LOSS_COLOURS[loss], marker=LOSS_MARKS[loss], label=loss) for loss in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return Picture(figure, f"Robust accuracy of rare classes under {' and '.join(table.columns)}. {'; '.join(said)}.")
 
