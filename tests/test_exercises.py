@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from srat_utils.attacks import pgd
 from srat_utils.course import theory
-from srat_utils.course.exercises import EXERCISES, check, fault, plain, verdict
+from srat_utils.course.exercises import EXERCISES, check, fault, plain, straight_through, verdict
 from srat_utils.losses import feature_separation
 from srat_utils.weights import effective_number
 
@@ -138,6 +138,13 @@ OTHERS = [
     ("eps_of_cost", lambda eta, *rest: 2 * eta, "between 0 and η = 1.0, not at 2.000"),
     ("eps_of_cost", lambda *case: 0.0, "reweighting costs 1.77 points, not 5"),
     ("eps_of_cost", lambda *case: theory.eps_of_cost(*case[:4]), "points, not 10"),
+    ("diagnosis", lambda letter: "ε = 1", "network A stands at ε = 1 because something stops"),
+    ("diagnosis", lambda letter: "random network", "it is not 'random network' for network B: look at its gradient"),
+    ("break_rounding", lambda m, x, y, a: x + 3 * (straight_through(m, x, y, a) - x), "leaves the ε-ball by 0.2"),
+    ("break_rounding", lambda m, x, y, a: x, "32 of 32 images still stand, and 15 need: the gradient through the"),
+    ("break_rounding", lambda m, x, y, a: straight_through(m, x, y, replace(a, steps=3)), "take every step uphill"),
+    ("impossible", lambda rows, images: "E", "there is no row 'E'"),
+    ("impossible", lambda rows, images: "A", "of 50 images, 72, 46, 44 % can be; look again"),
     ("verdict", lambda d: verdict(d) if len(d) else "undecided", "nothing was measured"),
     ("verdict", lambda d: "up" if len(d) else "not measured", "decides nothing: undecided, not 'up'"),
     ("verdict", lambda d: two_errors(d) if len(d) else "not measured", "Student's t asks for 4.30"),

@@ -1,60 +1,80 @@
-"""Notebook 08's false networks are false in the way they are said to be."""
+"""What notebook 08 draws says what was measured."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from helpers import build
-from torch import nn
+from torch.nn import functional as F
 
-from srat_utils.attacks import frozen
+from srat_utils.attacks import PGD, pgd
 from srat_utils.course import trust
-from srat_utils.models import ConvNorm
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def images():
-    return torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(("scale", "moves", "fools"), [(0.01, True, False), (1.0, True, True), (100.0, False, False)])
+def test_the_first_picture_shows_a_real_attack_on_one_network(scale, moves, fools):
+    points = trust.way(scale, PGD(0.2, 0.03, 10))
+    assert np.abs(points - 0.5).max() <= 0.2 + 1e-6
+    assert (np.ptp(points, axis=0) > 0).all() == moves
+    assert (trust.Plane()(torch.tensor(points[-1]).view(1, 1, 1, 2)).argmax().item() != 0) == fools
 
 
-def test_scaled_logits_give_the_same_answers(images):
+def test_the_first_picture_says_how_each_attack_ends():
+    alt = trust.three_scales().alt
+    assert "× 0.01 it does not fool; × 1 it fools; × 100 it does not move" in alt
+
+
+def test_across_scales_is_the_attack_recomputed_and_the_softmax_over_wrong_classes():
     model = build("small-cnn", 1, 10).eval()
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(trust.scaled(model, 0.01)(images).argmax(1), model(images).argmax(1))
-        assert torch.allclose(trust.scaled(model, 8)(images), 8 * model(images))
-
-
-@pytest.mark.parametrize("architecture", ["small-cnn", "resnet18"])
-def test_with_batch_statistics_neighbours_matter_even_in_eval_mode_and_when_frozen(architecture, images):
-    model = build(architecture, 1, 10).eval()
-    loose = trust.with_batch_statistics(model)
-    assert not any(isinstance(layer, ConvNorm) for layer in loose.modules())
-    with torch.no_grad(), frozen(loose):
-        assert not torch.allclose(loose(images)[:3], loose(images[:3]), atol=1e-4)
-    with torch.no_grad(), frozen(model):
-        assert torch.allclose(model(images)[:3], model(images[:3]), atol=1e-4)
-    assert any(isinstance(layer, ConvNorm) for layer in model.modules())
-
-
-def test_batch_statistics_are_those_of_train_mode(images):
-    model = build("small-cnn", 1, 10)
-    loose = trust.with_batch_statistics(model).eval()
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 0.0
+        y = model(x).argmax(1)
+    attack = PGD(0.05, 0.02, 5)
+    table, pulls = trust.across_scales(model, x, y, attack, [1.0, 1e5])
+    by_hand = pgd(
+        model, x, y, attack, loss=lambda z, y: F.cross_entropy(z, y), generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
-        assert torch.allclose(model.train()(images), loose(images), atol=1e-5)
+        assert table.loc[1.0, "cross-entropy"] == pytest.approx(
+            100 * float((model(by_hand).argmax(1) == y).float().mean())
+        )
+        z = model(x).numpy()
+    q = [
+        np.sort(np.exp(np.delete(row, c)) / np.exp(np.delete(row, c)).sum())[::-1] for row, c in zip(z, y, strict=True)
+    ]
+    assert pulls[1.0] == pytest.approx(np.mean(q, axis=0), rel=1e-4)
+    assert pulls[1e5][0] > 0.95 and table.loc[1e5, "still"] > 50 and table.loc[1.0, "still"] == 0
+    assert (table["union"] <= table[["cross-entropy", "margin"]].min().min()).all()
 
 
 def test_pictures_tell_their_numbers():
-    table = pd.DataFrame({"PGD-20": [90.0, 40.0], "STRONG": [90.0, 20.0]}, index=[0.0, 0.2])
-    assert "PGD-20: 40 %; STRONG: 20 %" in trust.curves(table, "ε", x="ε", mark=0.2).alt
-    assert "CE from 60 to 20 %" in trust.ladder({"CE": {"PGD-10": 60.0, "targeted": 20.0}}, "test").alt
-    before, after = pd.Series({"CE": 3.0, "LDAM": 2.0}), pd.Series({"CE": 1.0, "LDAM": 1.5})
-    picture = trust.rank_change(before, after, ("PGD-20", "STRONG"), "digits")
-    assert "2 of 2 methods change places" in picture.alt and len(picture.png()) > 1000
+    left = pd.DataFrame({"all classes": [90.0, 40.0], "rare classes": [80.0, 5.0]}, ["clean", "PGD-20"])
+    assert "CE, rare classes: 80.0 → 5.0" in trust.ladder({"CE": left}, "test").alt
+    measured = pd.DataFrame({"cross-entropy": [62.0], "margin": [53.0], "still": [7.0], "union": [50.0]}, [0.1])
+    said = trust.scale_explorer(measured, {0.1: np.full(9, 1 / 9)}, 0.1, "CE").alt
+    assert "× 0.1: 62.0 % stand" in said and "53.0 % on the margin" in said and "7 % of the images have no" in said
+    curves = {"sound": pd.Series({0.0: 90.0, 0.2: 40.0}), "false": pd.Series({0.0: 90.0, 0.2: 85.0})}
+    image = np.zeros((1, 8, 8), np.float32)
+    picture = trust.budget_explorer(curves, dict.fromkeys(curves, image), {"sound": "3", "false": "8"}, 0.2)
+    assert picture.alt == "At ε = 0.2: sound 40 %, reads 3; false 85 %, reads 8."
+    right = np.array([[True, False, True, True], [True, True, True, True], [False, False, True, False]])
+    halves = pd.DataFrame({"same half": [60.0, 62.0], "other half": [58.0, 61.0]})
+    said = trust.chosen_on_test(right, [1, 2, 3], halves).alt
+    assert "on test 100.0 %, last epoch 25.0 %" in said and "+1.5 points" in said
 
 
-def test_names_that_stand_side_by_side_do_not_cover_each_other():
-    places = trust._apart(pd.Series([1.0, 1.01, 1.02, 9.0], index=list("abcd")))
-    assert (np.diff(places) > 0.5).all() and places.index.tolist() == list("abcd")
+def test_slopes_count_the_methods_that_change_their_rank():
+    table = pd.DataFrame({"PGD-20": [20.0, 19.0, 3.0], "STRONG": [10.0, 12.0, 1.0]}, ["CE", "LDAM", "Focal"])
+    picture = trust.slopes({"step": table, "exp": table[::-1]}, {"CE": "CE", "LDAM": "LDAM", "Focal": "Focal"})
+    assert "step: 2 of 3 methods change their rank; exp: 2 of 3" in picture.alt
+    assert len(picture.png()) > 1000
+
+
+@pytest.mark.parametrize("heights", [[1.0, 1.01, 1.02, 9.0], [5.0], [0.0, 0.0, 0.0], [1.0, 2.0, 2.1, 2.9, 3.0]])
+def test_names_that_stand_side_by_side_do_not_cover_each_other(heights):
+    placed = trust.apart(np.array(heights), 0.8)
+    assert (np.diff(placed) >= 0.8 - 1e-9).all()
+    assert placed.mean() == pytest.approx(np.mean(heights))
+    assert trust.apart(np.array([1.0, 9.0]), 0.8).tolist() == [1.0, 9.0]

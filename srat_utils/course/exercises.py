@@ -20,10 +20,11 @@ from sklearn.metrics import silhouette_samples
 from torch import nn
 
 from .. import effects, losses, weights
-from ..attacks import PGD, objectives, pgd
+from ..attacks import PGD, pgd
+from ..attacks.pgd import bounds
 from ..images import nearest
 from ..imbalance import class_counts
-from . import theory
+from . import planted, theory
 
 
 def verdict(differences: Sequence[float]) -> str:
@@ -136,6 +137,63 @@ def attacked() -> tuple[nn.Module, torch.Tensor, torch.Tensor, PGD]:
 def descends(got, right, model, images, labels, attack):
     after, before = (F.cross_entropy(model.eval()(x), labels) for x in (torch.tensor(got).to(images), images))
     return not after > before and f"the loss went down by {before - after:.2g}: step along the gradient, not against it"
+
+
+def rounding() -> tuple[nn.Module, torch.Tensor, torch.Tensor, PGD]:
+    """A network behind rounded pixels, images, labels that it gets right, and an attack: always the same ones."""
+    network, images, _, attack = attacked()
+    model = nn.Sequential(planted.Rounded(5), network).eval()
+    with torch.no_grad():
+        return model, images, model(images).argmax(1), attack
+
+
+def straight_through(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, attack: PGD) -> torch.Tensor:
+    """PGD with the gradient of the network at the rounded image, as if rounding were not there."""
+    front, network = model
+    low, high = bounds(images, attack.eps)
+    adversarial = images
+    for _ in range(attack.steps):
+        adversarial = ascend_behind(front, network, adversarial, labels, attack.step).clamp(low, high)
+    return adversarial
+
+
+def ascend_behind(front, network, images, labels, step):
+    seen = front(images).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(network(seen), labels, reduction="sum"), seen)
+    return images + step * gradient.sign()
+
+
+@torch.no_grad()
+def stands(model: nn.Module, images: np.ndarray, labels: torch.Tensor) -> int:
+    return int((model(torch.tensor(images).float()).argmax(1) == labels).sum())
+
+
+def withstood(got, right, model, images, labels, attack):
+    """Whether more images stand than the straight-through attack leaves, with two for luck."""
+    left, few = stands(model, got, labels), stands(model, right, labels)
+    none = len(labels) - left <= 2
+    said = f"{left} of {len(labels)} images still stand, and {few} need: "
+    said += "the gradient through the rounding is 0, take it at the rounded image" if none else "take every step uphill"
+    return left > few + 2 and said
+
+
+def impossible(rows: Mapping[str, tuple[float, float, float]], images: int) -> str:
+    for method, (clean, mild, worst) in rows.items():
+        counts = np.array([clean, mild, worst]) * images / 100
+        if worst > mild or mild > clean + 2 or not np.allclose(counts, counts.round(), atol=0.01):
+            return method
+    raise ValueError("every row can be")
+
+
+def largest_fall(rows: Mapping[str, tuple[float, float, float]], images: int) -> str:
+    return max(rows, key=lambda method: rows[method][1] - rows[method][2])
+
+
+TABLES = [  # clean, under PGD-20, the worst case
+    ({"A": (72, 46, 44), "B": (88, 50, 46), "C": (86, 52, 54), "D": (86, 44, 32)}, 50),
+    ({"A": (72, 46, 44), "B": (60, 86, 40), "C": (88, 54, 52), "D": (92, 36, 24)}, 50),
+    ({"A": (72, 46, 44), "B": (88, 56, 52), "C": (89, 47.3, 44), "D": (88, 50, 42)}, 100),
+]
 
 
 def variance_ratio(features, labels, between=np.var, within=np.var, count=lambda group: 1):
@@ -272,30 +330,6 @@ EXERCISES: dict[str, Exercise] = {
                 f"{stats.t.isf(0.025, len(d) - 1):.2f}",
             lambda got, right, d: f"{d} has mean {np.mean(d):.2f} and standard error {stats.sem(d):.2f} "
                 f"(std with ddof=1, over √n): {right!r}, not {got!r}"]),
-    "margin": Exercise("one margin an image", lambda logits, labels: objectives.margin(
-            logits, labels, objectives.likely_wrong(logits, labels, 1)[:, 0]),
-        [(torch.tensor([[3.0, 1.0, 0.5], [0.0, 2.0, 5.0], [-1.0, -4.0, -2.0]]), torch.tensor([0, 1, 0]))],
-        lambda right, logits, labels: {
-            "its sign is turned round: it is positive where the image has fallen": -right,
-            "the true class is among those of the maximum: take it out":
-                logits.max(1).values - logits.gather(1, labels[:, None])[:, 0],
-            "take logits, not probabilities: a softmax brings the rounding back": objectives.margin(
-                logits.softmax(1), labels, objectives.likely_wrong(logits, labels, 1)[:, 0])}),
-    "worst_case": Exercise("one number", lambda clean, attacked: 100 * float((clean & attacked.all(axis=0)).mean()),
-        [(np.array([True, True, True, False]), np.array([[True, False, True, True], [True, True, False, True]])),
-         (np.array([True] * 6 + [False] * 2), np.array([[True] * 4 + [False] * 4, [False, True] * 4]))],
-        lambda right, clean, attacked: {
-            "this is the mean over attacks; an image counts only if it stands under all of them":
-                100 * (clean & attacked).mean(),
-            "this is the best single attack; others fell other images": 100 * (clean & attacked).mean(axis=1).min(),
-            "an image that is wrong without any attack does not stand": 100 * attacked.all(axis=0).mean()}),
-    "impossible": Exercise("one truth value a row",
-        lambda clean, pgd20, union: ~((np.array(clean) >= pgd20) & (np.array(pgd20) >= union)),
-        [([90, 80, 40, 70], [50, 55, 45, 70], [45, 60, 30, 70]), ([70, 70, 71, 10], [70, 60, 72, 0], [70, 20, 73, 0])],
-        lambda right, clean, pgd20, union: {
-            "equal numbers may well be: an attack may fell nothing": ~((np.array(clean) > pgd20) & (np.array(pgd20) > union)),
-            "a union of attacks cannot leave more standing than one of them": ~(np.array(clean) >= pgd20),
-            "an attacked set above the clean one cannot be, either": ~(np.array(pgd20) >= union)}),
     "holm": Exercise("one adjusted p a p", lambda p: effects.holm(p),
         [([0.01, 0.04],), ([0.04, 0.01, 0.03],), ([0.001, 0.02, 0.02, 0.8],)],
         lambda right, p: {
@@ -341,4 +375,20 @@ EXERCISES: dict[str, Exercise] = {
         lambda right, well, under, beta: {
             "this is the inverse: the rare class has the larger weight": 1 / right,
             f"this is the ratio of the counts, {well / under:g}; take effective numbers": well / under}),
+    "diagnosis": Exercise("one word or two, the name of a check", lambda letter: planted.MYSTERIES[letter].check,
+        [(letter,) for letter in planted.MYSTERIES],
+        demands=[
+            lambda got, right, letter: got == "ε = 1"
+                and f"network {letter} stands at ε = 1 because something stops the attack; name what stops it",
+            lambda got, right, letter: f"it is not {got!r} for network {letter}: {planted.MYSTERIES[letter].hint}"]),
+    "break_rounding": Exercise("a tensor of images", straight_through, [rounding()], tolerance=None,
+        demands=[
+            lambda got, right, model, images, labels, attack: outside(got, images, attack.eps),
+            withstood]),
+    "impossible": Exercise("the name of a method", impossible, TABLES,
+        lambda right, rows, images: {
+            "a large fall from PGD-20 to the worst case is a weak attack, not an impossible number": largest_fall(rows, images)},
+        [lambda got, right, rows, images: got not in rows and f"there is no row {got!r}",
+         lambda got, right, rows, images: f"of {images} images, {', '.join(f'{a:g}' for a in rows[got])} % can be; "
+            "look again at clean, PGD-20 and worst case of the others"]),
 }
