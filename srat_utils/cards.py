@@ -13,7 +13,7 @@ from .evaluation import Protocol
 from .images import DataError
 from .sources import KNOWN, at_hand
 
-FEW = 30  # test images of a class, below which its accuracy is a guess: 95 % intervals are wider than 35 points
+FEW = 30  # test images of a class, below which its accuracy is hardly known: 95 % intervals are up to 34 points wide, and more
 READING = """```python
 from srat_utils import load
 classes, probabilities = load("this folder").predict(["picture.png"])
@@ -122,7 +122,7 @@ def limits(run, frames: dict[str, pd.DataFrame]) -> list[str]:
     """Uses that the data and the numbers do not carry."""
     config, names = run.config, run.classes
     lines = [
-        "Deciding about people or their safety on its own: it is wrong as often as the table says, and surest where it is fooled.",
+        "Deciding about people or their safety on its own: it is wrong as often as the table says.",
         f"Pictures of anything else than {', '.join(names)}: it always answers with one of them.  Its probabilities are not "
         "calibrated.",
         "Pictures made otherwise than the training images (another camera, place, year, size): nothing was measured there.",

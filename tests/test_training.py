@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers import build
 
-from srat_utils import Config, load_dataset, training
+from srat_utils import METHODS, Config, load_dataset, training
 from srat_utils.attacks import PGD, pgd
 from srat_utils.batches import number, shuffled
 from srat_utils.config import ConfigError
@@ -271,7 +271,20 @@ def test_an_interrupted_training_resumed_from_its_checkpoint_equals_the_undistur
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (2, 2), (3, 1)])
 @pytest.mark.parametrize("method", ["SRAT-LDAM", "CB-Focal"])
 def test_a_training_resumed_in_the_middle_of_an_epoch_equals_the_undisturbed_one(data, tmp_path, method, epoch, batch):
-    settings = config(method, epochs=4, reweight_at=0.5, augmentation="crop+flip")  # three batches an epoch
+    goes_on_to_the_same_end(
+        config(method, epochs=4, reweight_at=0.5, augmentation="crop+flip"), data, tmp_path, epoch, batch
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [*({"method": name} for name in METHODS), {"averaging": 0.9}, {"rand_augment": 2}], ids=str
+)
+def test_so_does_every_method_with_all_that_it_remembers(data, tmp_path, changes):
+    goes_on_to_the_same_end(config(epochs=3, reweight_at=0.5, **changes), data, tmp_path, 1, 2)
+
+
+def goes_on_to_the_same_end(settings, data, tmp_path, epoch, batch):
+    """Broken off after a batch of an epoch, three batches long, and resumed from the file."""
 
     def stop(state):
         if (len(state.history), state.epoch.batches) == (epoch, batch):
@@ -283,8 +296,10 @@ def test_a_training_resumed_in_the_middle_of_an_epoch_equals_the_undisturbed_one
     resumed = State.fresh(settings, data, torch.device("cpu"))
     resumed.load_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     assert (len(resumed.history), resumed.epoch.batches) == (epoch, batch)
-    trained = fit(settings, data, state=resumed)
-    assert differences(fit(settings, data), trained) == [] and trained.epoch is None
+    trained, whole = fit(settings, data, state=resumed), fit(settings, data)
+    assert differences(whole, trained) == [] and trained.epoch is None
+    one, other = whole.result.state_dict(), trained.result.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_between_the_steps_of_an_epoch_its_state_is_shown(data):

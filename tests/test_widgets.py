@@ -485,3 +485,11 @@ def test_a_theory_panel_draws_valid_svg_at_the_ends_of_its_sliders(panel, settin
         text = panel(**values).html()
         ElementTree.fromstring(text)
         assert "nan" not in text.lower().replace("tan", "")
+
+
+def test_a_gallery_has_every_picture_with_its_words_in_rows():
+    grey, colour = np.full((5, 4, 1), 9, np.uint8), np.random.default_rng(0).random((3, 5, 4))
+    drawn = panels.gallery([(grey, "nv"), (colour, "nv → mel")] * 4, "Two & two", columns=3, side=50)
+    assert (drawn.width, drawn.height) == (150, 3 * 66)
+    assert drawn.alt == "Two & two: " + "; ".join(["nv", "nv → mel"] * 4) + "."
+    assert drawn.html().count("<image") == 8 and drawn.png().startswith(b"\x89PNG")
