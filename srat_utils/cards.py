@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from . import checks, evaluation
 from .evaluation import Protocol
@@ -24,11 +23,8 @@ logits = torch.export.load("model.pt2").module()(images)
 
 
 def interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval, in percent, of an accuracy in percent over so many images; (0, 100) over none."""
-    if images == 0:
-        return 0.0, 100.0
-    ends = binomtest(round(accuracy * images / 100), images).proportion_ci(0.95, "wilson")
-    return 100 * ends.low, 100 * ends.high
+    """Wilson's 95 % interval, in percent, of an accuracy in percent over so many images."""
+    return checks.wilson(round(accuracy * images / 100) if images else 0, images)
 
 
 def with_interval(accuracy: float, images: int) -> str:

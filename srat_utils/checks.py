@@ -275,19 +275,19 @@ def classes(trial: Trial) -> tuple[bool | None, str]:
 @check("images a class", "give each class's accuracy with its interval, or collect more test images")
 def images_a_class(trial: Trial) -> tuple[bool | None, str]:
     """Wilson's 95 % interval at an accuracy of one half, where it is widest.  A note, no failure."""
-    width = np.array([interval(number) for number in trial.counts])
+    width = np.array([np.ptp(wilson(number // 2, number)) for number in trial.counts])
     rarest = int(trial.counts.argmin())
     seen = f"{(width > WIDE).sum()} of {len(width)} classes have intervals wider than {WIDE:g} points"
     seen += f"; class {rarest}, {trial.counts[rarest]} images: ± {width[rarest] / 2:.0f}"
     return (None if (width > WIDE).any() else True), seen
 
 
-def interval(number: int) -> float:
-    """Points between the ends of Wilson's interval of so many images."""
-    if number == 0:
-        return 100.0
-    ends = binomtest(number // 2, number).proportion_ci(0.95, "wilson")
-    return 100 * (ends.high - ends.low)
+def wilson(right: int, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval, in percent, of an accuracy of so many right of so many images; (0, 100) over none."""
+    if images == 0:
+        return 0.0, 100.0
+    ends = binomtest(right, images).proportion_ci(0.95, "wilson")
+    return 100 * ends.low, 100 * ends.high
 
 
 def run(

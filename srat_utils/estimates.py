@@ -26,10 +26,8 @@ from .training import Job, State, resolve_device, step
 LONG, HOUR = 60.0, 3600.0  # seconds: worth a word before it starts; worth advice
 ENOUGH = 0.3  # seconds that a measured step takes, at least, if the batch allows it
 LISTED = 24  # classes that are told one by one
-TRIED_STEPS, SMALLER = (
-    5,
-    32,
-)  # what advice proposes: attack steps; pixels a side, below which half would show too little
+TRIED_STEPS = 5  # of the attack, which advice proposes
+SMALLER = 32  # pixels a side, below which half would show too little
 
 
 class Cost(NamedTuple):

@@ -63,14 +63,13 @@ def plan(config: Config) -> Plan:
 class Run:
     """A trained network and what was measured of it; everything is read, or computed and kept, when it is first asked for.
 
-    folder: where it lies.  None: only its numbers are kept: `facts` (the provenance) and, by the protocol's name, `frames`
-    (metrics) or `said` (outcomes).
+    folder: where it lies.  None: only its numbers are kept: `facts` (the provenance) and, by the protocol's name, `said`
+    (outcomes).
     """
 
     config: Config
     folder: Path | None = None
     facts: Mapping | None = None
-    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     said: dict[str, Outcomes] = field(default_factory=dict)
 
     @property
@@ -79,7 +78,7 @@ class Run:
 
     def evaluated(self, protocol: Protocol) -> bool:
         if self.folder is None:
-            return protocol.name in {**self.frames, **self.said}
+            return protocol.name in self.said
         path = self.path_of(protocol)
         return path.exists() and Outcomes.read(path).complete
 
@@ -94,8 +93,6 @@ class Run:
 
     def evaluate(self, protocol: Protocol, *, progress: bool = False) -> pd.DataFrame:
         """The frame of `evaluation.accuracies` under a protocol; computed once, stored beside the model, resumed per batch."""
-        if protocol.name in self.frames:
-            return self.frames[protocol.name]
         outcomes = self.outcomes(protocol, progress=progress)
         return evaluation.accuracies(outcomes, self.classes, self.rare, union=protocol.union)
 

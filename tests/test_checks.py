@@ -9,6 +9,7 @@ from torch import nn
 
 from srat_utils import Config, checks
 from srat_utils.attacks import APGD, PGD
+from srat_utils.course.planted import Twisted
 from srat_utils.losses import cross_entropy
 from srat_utils.runs import load_data
 from srat_utils.training import fit
@@ -60,17 +61,6 @@ def notes(findings):
 # ------------------------------------------------------------------------------------------------ planted failures
 
 
-class Behind(nn.Module):
-    """A network, and what is done to its logits."""
-
-    def __init__(self, model, twist):
-        super().__init__()
-        self.model, self.twist = model, twist
-
-    def forward(self, x):
-        return self.twist(self.model(x))
-
-
 class Near(nn.Module):
     """A network whose logits are twisted where an image is between `low` and `high` away from one that it remembers.
 
@@ -120,14 +110,14 @@ PLANTED = {
     "more steps": lambda sound, x: Near(sound["natural"], x, 0.8 * EPS, 1.5 * EPS, purified),
     "enough steps": lambda sound, x: sound["adversarial"],
     "zero gradients": lambda sound, x: Near(sound["adversarial"], x, 0, 0.01, blind),
-    "float32": lambda sound, x: Behind(sound["adversarial"], lambda logits: 1e4 * logits),
-    "flat softmax": lambda sound, x: Behind(sound["adversarial"], lambda logits: logits / 100),
+    "float32": lambda sound, x: Twisted(sound["adversarial"], lambda logits: 1e4 * logits),
+    "flat softmax": lambda sound, x: Twisted(sound["adversarial"], lambda logits: logits / 100),
     "random search": lambda sound, x: Near(sound["adversarial"], x, 0, 2.2 * EPS, misled),
-    "random network": lambda sound, x: Behind(sound["adversarial"], noisy(torch.Generator().manual_seed(5))),
-    "batch": lambda sound, x: Behind(sound["adversarial"], lambda logits: logits - 0.1 * logits.mean(0)),
+    "random network": lambda sound, x: Twisted(sound["adversarial"], noisy(torch.Generator().manual_seed(5))),
+    "batch": lambda sound, x: Twisted(sound["adversarial"], lambda logits: logits - 0.1 * logits.mean(0)),
     "clean below attacked": lambda sound, x: Near(sound["adversarial"], x, 0, 0.01, confused),
-    "guessing": lambda sound, x: Behind(sound["adversarial"], lambda logits: logits.roll(3, 1)),
-    "classes": lambda sound, x: Behind(sound["adversarial"], lambda logits: logits[:, :3]),
+    "guessing": lambda sound, x: Twisted(sound["adversarial"], lambda logits: logits.roll(3, 1)),
+    "classes": lambda sound, x: Twisted(sound["adversarial"], lambda logits: logits[:, :3]),
 }
 ATTACKS = {
     "more steps": PGD(EPS, EPS / 60, 20, "zero"),
@@ -189,7 +179,7 @@ def test_one_image_is_no_evidence(sound, some):
 
 def test_two_classes_are_a_note_and_no_failure(sound, some):
     images, labels = some
-    two = Behind(sound["adversarial"], lambda logits: logits[:, :2])
+    two = Twisted(sound["adversarial"], lambda logits: logits[:, :2])
     findings = checks.run(two, images[labels < 2], labels[labels < 2], ATTACK)
     assert failures(findings) == [] and notes(findings) == ["classes", "images a class"]
 
@@ -232,7 +222,7 @@ def test_what_does_not_fit_is_refused_in_one_line(images, labels, said):
 
 
 def test_logits_that_are_no_numbers_are_refused(some):
-    broken = Behind(build("small-cnn", 1, 10), lambda logits: logits / 0)
+    broken = Twisted(build("small-cnn", 1, 10), lambda logits: logits / 0)
     with pytest.raises(ValueError, match="no number"):
         checks.run(broken, *some, ATTACK)
 
@@ -243,7 +233,7 @@ def test_logits_that_are_no_numbers_are_refused(some):
 def test_log_odds_are_cross_entropy_without_its_rounding(sound, some):
     """The signs of cross-entropy's gradients in float64, also where p rounds to 1 in float32."""
     images, labels = some
-    steep = Behind(sound["adversarial"], lambda logits: 3 * logits)
+    steep = Twisted(sound["adversarial"], lambda logits: 3 * logits)
 
     def signs(loss, dtype):
         steep.to(dtype)
@@ -289,12 +279,13 @@ def test_what_is_beyond_chance():
 def test_the_interval_is_wilsons(number):
     z, p = norm.ppf(0.975), (number // 2) / number
     formula = 2 * z / (1 + z**2 / number) * np.sqrt(p * (1 - p) / number + z**2 / (4 * number**2))
-    assert checks.interval(number) == pytest.approx(100 * formula)
-    assert (checks.interval(number) > checks.WIDE) == (number < 381)
+    width = np.ptp(checks.wilson(number // 2, number))
+    assert width == pytest.approx(100 * formula)
+    assert (width > checks.WIDE) == (number < 381)
 
 
 def test_a_class_without_images_knows_nothing():
-    assert checks.interval(0) == 100
+    assert checks.wilson(0, 0) == (0, 100)
 
 
 def test_many_images_of_every_class_leave_no_note(some):

@@ -33,7 +33,7 @@ def answered(config, attack_costs=0.2):
     test = "-".join(names)
     paper = Outcomes(test, labels, {"clean": clean, "pgd-20@0.2": weak})
     strong = Outcomes(test, labels, {"clean": clean, "pgd-20@0.2": weak, "apgd@0.2": hard})
-    return Run(config, None, {"class_counts": counts}, {}, {"paper": paper, "strong": strong})
+    return Run(config, None, {"class_counts": counts}, {"paper": paper, "strong": strong})
 
 
 @pytest.fixture(scope="module")

@@ -369,7 +369,7 @@ def made_up_runs(generator, seeds, *, tests=1, images=40, accuracy=0.7, settings
                 said = np.where(right, labels, (labels + 1) % 10).astype(np.int16)
                 outcomes = Outcomes(f"test {test}", labels, dict(zip(("clean", "a@0.2", "b@0.2"), said, strict=True)))
                 config = Config(seed=seed, imbalance=("step-10", "step-25")[setting])
-                made.append(Run(config, None, {"class_counts": counts}, {}, {"strong": outcomes}))
+                made.append(Run(config, None, {"class_counts": counts}, {"strong": outcomes}))
     return made
 
 

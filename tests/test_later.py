@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import build
+from helpers import build, few_digits, small_batch
 
-from srat_utils import METHODS, PAPER, Config, load_dataset, train
+from srat_utils import METHODS, PAPER, Config, train
 from srat_utils.attacks import PGD, pgd
 from srat_utils.batches import SAMPLERS
 from srat_utils.images import ImageDataset
@@ -42,16 +42,12 @@ TINY = {"imbalance": "step-5", "max_per_class": 15, "test_per_class": 5, "epochs
 
 @pytest.fixture(scope="module")
 def data():
-    return load_dataset("digits", imbalance="step-5", max_per_class=15).train
+    return few_digits()
 
 
 @pytest.fixture
 def batch():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(12, 1, 8, 8, generator=generator)
-    y = torch.arange(12) % 3
-    model = build("small-cnn", 1, 3).train()
-    return Batch(model, x, pgd(model, x, y, PGD(0.1, 0.05, 2), generator=generator), y, torch.ones(12))
+    return small_batch(weighted=False)
 
 
 # ------------------------------------------------------------------------------------------------ priors

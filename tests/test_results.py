@@ -22,6 +22,9 @@ from srat_utils.training import State, fit
 TINY = Config(
     imbalance="step-5", max_per_class=15, test_per_class=5, epochs=2, batch_size=64, attack_steps=2, evaluation_steps=2
 )
+DRIVEN = Config(
+    imbalance="step-5", method="CE", max_per_class=10, test_per_class=5, epochs=1, attack_steps=1, evaluation_steps=1
+)
 CONFIGS = [TINY.replace(method=method, seed=seed) for method in ("CE", "SRAT-LDAM") for seed in (0, 1)]
 STORED = [run for dataset in ("digits", "cifar10", "svhn") for run in results.read(dataset).values()]
 
@@ -83,13 +86,24 @@ def test_outcomes_of_each_image_are_kept_under_every_protocol(runs, tmp_path):
 
 
 def test_runs_that_replace_others_take_their_place_in_every_file(runs, tmp_path):
-    results.export(runs, tmp_path)
-    path = tmp_path / "digits/metrics.csv"  # as of an earlier time: accuracies without outcomes
-    old = runs[0].metrics.assign(fingerprint=runs[0].config.fingerprint, protocol="paper", accuracy=1.0)
-    pd.concat([old, old.assign(fingerprint="0" * 10)]).to_csv(path, index=False)
-    results.export(runs[:1], tmp_path)
-    assert pd.read_csv(path, dtype=str)["fingerprint"].unique().tolist() == ["0" * 10]
+    results.export(runs, tmp_path, histories=True)
+    path = tmp_path / "digits/history.csv"
+    old = pd.read_csv(path, dtype={"fingerprint": str})
+    old.assign(loss=-1.0).to_csv(path, index=False)
+    results.export(runs[:1], tmp_path, histories=True)
+    new = pd.read_csv(path, dtype={"fingerprint": str})
+    again = new["fingerprint"] == runs[0].config.fingerprint
+    assert len(new) == len(old) and (new.loc[again, "loss"] > 0).all() and (new.loc[~again, "loss"] == -1).all()
     assert len(results.read("digits", tmp_path)) == len(CONFIGS)
+
+
+def test_a_stored_run_without_a_protocol_is_trained_for_it(runs, store, tmp_path):
+    two = Protocol("two", lambda config: [config.evaluation_attack, PGD(config.eps, config.step / 2, 3)], union=True)
+    results.export(runs[:2], tmp_path)
+    results.export(runs[2:], tmp_path, protocols=(PAPER, two))
+    found = results.measured(CONFIGS, folder=tmp_path, protocols=(PAPER, two), jobs=1, store=store, progress=False)
+    assert [run.folder is None for run in found] == [False, False, True, True]
+    assert [run.config for run in found] == CONFIGS and all(run.evaluated(two) for run in found)
 
 
 def test_a_row_keeps_all_settings_so_that_no_changed_preset_can_decode_it_to_another_config(
@@ -310,16 +324,7 @@ def test_the_later_methods_stand_beside_srat_on_all_sets_and_share_its_runs():
 
 
 def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypatch, capsys):
-    tiny = Config(
-        imbalance="step-5",
-        max_per_class=10,
-        test_per_class=5,
-        epochs=1,
-        attack_steps=1,
-        evaluation_steps=1,
-        method="CE",
-    )
-    listed = [tiny.replace(method=method) for method in ("CE", "RoBal-N", "AT-BSL")]
+    listed = [DRIVEN.replace(method=method) for method in ("CE", "RoBal-N", "AT-BSL")]
     monkeypatch.setattr(studies, "after_srat", lambda base, seeds: listed)
     monkeypatch.setattr(studies, "STRONG", studies.PAPER)  # quick
     monkeypatch.setattr(studies, "PROJECT", tmp_path)
@@ -339,17 +344,8 @@ def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypa
 
 
 def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, capsys):
-    tiny = Config(
-        imbalance="step-5",
-        method="CE",
-        max_per_class=10,
-        test_per_class=5,
-        epochs=1,
-        attack_steps=1,
-        evaluation_steps=1,
-    )
     monkeypatch.setattr(
-        studies, "papers_own", lambda dataset, **changes: [tiny.replace(seed=s, **changes) for s in (0, 1)]
+        studies, "papers_own", lambda dataset, **changes: [DRIVEN.replace(seed=s, **changes) for s in (0, 1)]
     )
     monkeypatch.setattr(studies, "PROJECT", tmp_path)
     monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
@@ -373,7 +369,7 @@ def test_a_fingerprint_of_digits_alone_stays_text(tmp_path, monkeypatch):
         "fingerprint": config.fingerprint, "seconds": 1.0, "class_counts": {str(c): 5 for c in range(10)},
         "versions": provenance.VERSIONS,
     }  # fmt: skip
-    results.export([Run(config, None, facts, {}, {"paper": outcomes})], tmp_path)
+    results.export([Run(config, None, facts, {"paper": outcomes})], tmp_path)
     (run,) = results.read("digits", tmp_path).values()
     assert (
         run.config == config and run.provenance["fingerprint"] == config.fingerprint and run.provenance["commit"] == "7"

@@ -582,12 +582,12 @@ def test_without_git_a_run_ends_all_the_same(tmp_path, monkeypatch):
 
 
 def test_of_a_run_whose_numbers_alone_are_kept_a_model_is_refused_in_one_line(finished):
-    kept = runs.Run(TINY, facts=finished.provenance, frames={"paper": finished.metrics})
+    kept = runs.Run(TINY, facts=finished.provenance, said={"paper": finished.outcomes()})
     pd.testing.assert_frame_equal(kept.summary(), finished.summary())
+    pd.testing.assert_frame_equal(kept.confusion(), finished.confusion())
     for ask in (
         lambda: kept.model,
         lambda: kept.history,
-        lambda: kept.confusion(),
         lambda: kept.evaluate(Protocol("x", two_attacks)),
     ):
         with pytest.raises(RunError, match=r"train\(config\)") as error:

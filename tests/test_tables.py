@@ -137,12 +137,16 @@ def test_paired_differences_show_each_seed_and_the_mean():
 
 
 def measured(config: Config, well: float, under: float) -> Run:
-    rows = [
-        (f"{c}", "under" if c > 4 else "well", 10, "clean", "clean", under if c > 4 else well, 10) for c in range(10)
-    ]
-    clean = pd.DataFrame(rows, columns=["class", "group", "images", "kind", "attack", "accuracy", "predicted"])
-    robust = clean.assign(kind="robust", attack="pgd-20@8/255", accuracy=10.0)
-    return Run(config, facts={}, frames={"paper": pd.concat([clean, robust])})
+    """A run of ten test images a class; under attack one of them stands."""
+    labels = np.repeat(np.arange(10), 10).astype(np.int16)
+    place = np.tile(np.arange(10), 10)
+
+    def said(well: float, under: float) -> np.ndarray:
+        return np.where(10 * place < np.where(labels > 4, under, well), labels, (labels + 1) % 10).astype(np.int16)
+
+    outcomes = Outcomes("made up", labels, {"clean": said(well, under), "pgd-20@8/255": said(10, 10)})
+    counts = {str(c): 50 if c > 4 else 5000 for c in range(10)}
+    return Run(config, facts={"class_counts": counts}, said={"paper": outcomes})
 
 
 def test_each_measured_row_stands_beside_the_papers():

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import build
+from helpers import few_digits, small_batch
 from torch import nn
 
-from srat_utils import METHODS, Config, load_dataset
+from srat_utils import METHODS, Config
 from srat_utils.attacks import PGD, pgd
 from srat_utils.inner import INNER
 from srat_utils.methods import Method
 from srat_utils.records import ConfigError, at_least
-from srat_utils.terms import CE, LDAM, Batch, Consistency, Facts, Focal, LogitAdjusted, Objective, Separation
+from srat_utils.terms import CE, LDAM, Consistency, Facts, Focal, LogitAdjusted, Objective, Separation
 from srat_utils.training import State, fit
 from srat_utils.updates import AWP, Plain
 from srat_utils.weights import Deferred
@@ -28,17 +28,12 @@ WEIGHTS = Path(__file__).with_name("weights.json")
 
 @pytest.fixture(scope="module")
 def data():
-    return load_dataset("digits", imbalance="step-5", max_per_class=15).train
+    return few_digits()
 
 
 @pytest.fixture
 def batch():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(12, 1, 8, 8, generator=generator)
-    y = torch.arange(12) % 3
-    w = torch.rand(12, generator=generator)
-    model = build("small-cnn", 1, 3).train()
-    return Batch(model, x, pgd(model, x, y, PGD(0.1, 0.05, 2), generator=generator), y, w)
+    return small_batch(weighted=True)
 
 
 def digest(method: str, training: str) -> str:
@@ -46,7 +41,7 @@ def digest(method: str, training: str) -> str:
         method=method, adversarial=training == "adversarial", imbalance="step-5", max_per_class=15, epochs=4, attack_steps=3,
         reweight_at=0.5, warmup_epochs=2,
     )  # fmt: skip
-    state = fit(config, load_dataset("digits", imbalance="step-5", max_per_class=15).train)
+    state = fit(config, few_digits())
     digest = hashlib.sha256()
     for name, tensor in sorted(state.model.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())

@@ -1,7 +1,7 @@
 """Measured runs as small files under version control: what tables and sliders show without training anything.
 
 results/<dataset>/runs.csv: a row a run, its settings and provenance.  outcomes/<imbalance>-<protocol>.npz: what each network
-said of each test image.  metrics.csv: accuracies per class of the runs whose outcomes were not kept.
+said of each test image.  separability.csv: how well the classes part in some networks' features.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ FOLDER = places.home() / "results"
 ORDER = ["imbalance", "method", "adversarial", "seed", "fingerprint"]  # how the rows of runs.csv are ordered
 NOT_STORED = ("device", "threads", "source")  # settings that decide no number
 FACTS = ("fingerprint", "class_counts", "subset_fingerprint", "seconds", "device", "hardware", "commit", *VERSIONS)
-TEXT = dict.fromkeys(("fingerprint", "protocol", "class", "group", "kind", "attack"), str)
 
 
 def export(
@@ -53,16 +52,14 @@ def export(
         if histories:
             new["history.csv"] = pd.concat([run.history.assign(fingerprint=run.config.fingerprint) for run in chosen])
         replaced = {run.config.fingerprint for run in chosen}
-        for name in ("runs.csv", "history.csv", "metrics.csv"):
-            rows = new.get(name, pd.DataFrame())
+        for name, rows in new.items():
             if (home / name).exists():
                 old = pd.read_csv(home / name, dtype=str, keep_default_na=False)
                 rows = pd.concat([old[~old["fingerprint"].isin(replaced)], rows])
-            if len(rows):
-                order = [key for key in ORDER if key in rows]
-                columns = sorted(rows, key=lambda column: (column != "fingerprint", column in FACTS))
-                rows = rows[columns].sort_values(order, kind="stable")
-                write(home / name, lambda path, rows=rows: rows.to_csv(path, index=False, float_format="%.6g"))
+            order = [key for key in ORDER if key in rows]
+            columns = sorted(rows, key=lambda column: (column != "fingerprint", column in FACTS))
+            rows = rows[columns].sort_values(order, kind="stable")
+            write(home / name, lambda path, rows=rows: rows.to_csv(path, index=False, float_format="%.6g"))
         (home / "outcomes").mkdir(exist_ok=True)
         for protocol in protocols:
             for task in sorted({task_of(run.config) for run in chosen}):
@@ -200,7 +197,7 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, Run]:
     home = home_of(dataset, folder)
     if not (home / "runs.csv").exists():
         return {}
-    frames, said = kept_frames(home / "metrics.csv"), {}
+    said: dict[str, dict[str, Outcomes]] = {}
     for path in sorted((home / "outcomes").glob("*.npz")):
         for key, outcomes in packed(path).items():
             said.setdefault(key, {})[path.stem.rpartition("-")[2]] = outcomes
@@ -216,29 +213,25 @@ def read(dataset: str, folder: Path = FOLDER) -> dict[str, Run]:
             "seconds": float(row["seconds"]),
             "versions": {name: row[name] for name in VERSIONS},
         }
-        runs[key] = Run(config, None, facts, frames.get(key, {}), said.get(key, {}))
+        runs[key] = Run(config, None, facts, said.get(key, {}))
     return runs
 
 
-def kept_frames(path: Path) -> dict[str, dict[str, pd.DataFrame]]:
-    """Fingerprint → protocol → metrics, of the runs whose outcomes were not kept."""
-    if not path.exists():
-        return {}
-    metrics = pd.read_csv(path, dtype=TEXT | {"accuracy": float}, keep_default_na=False, na_values={"accuracy": ""})
-    frames: dict[str, dict[str, pd.DataFrame]] = {}
-    for (key, protocol), rows in metrics.groupby(["fingerprint", "protocol"], sort=False):
-        frames.setdefault(key, {})[protocol] = rows.drop(columns=["fingerprint", "protocol"]).reset_index(drop=True)
-    return frames
+def measured(
+    configs: Iterable[Config], *, folder: Path | None = None, protocols: Sequence[Protocol] = (PAPER,), **options
+) -> list[Run]:
+    """The runs of many configs, in their order, with their outcomes under the protocols.
 
-
-def measured(configs: Iterable[Config], *, folder: Path | None = None, **options) -> list[Run]:
-    """The runs of many configs, in their order: from `folder` what it holds, from `sweep(…, **options)` the rest."""
+    From `folder` what it holds, from `sweep(…, **options)` the rest, and what `folder` holds under other protocols only.
+    """
     configs = list(configs)
     known = {dataset: read(dataset, Path(folder or FOLDER)) for dataset in {config.dataset for config in configs}}
     kept = {config: known[config.dataset].get(config.fingerprint) for config in configs}
-    missing = [config for config, run in kept.items() if run is None]
-    trained = dict(zip(missing, sweep(missing, **options), strict=True))
-    return [kept[config] or trained[config] for config in configs]
+    missing = [
+        config for config, run in kept.items() if not (run and all(run.evaluated(protocol) for protocol in protocols))
+    ]
+    trained = dict(zip(missing, sweep(missing, protocols=protocols, **options), strict=True))
+    return [trained.get(config) or kept[config] for config in configs]
 
 
 def source(runs: Iterable[Run]) -> str:
