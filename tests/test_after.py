@@ -1,6 +1,7 @@
 """What notebook 09 draws and lists: chances against a simulation, budgets, and which runs it takes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -46,6 +47,9 @@ def test_the_published_chances_of_step_100():
 
 
 def test_pictures_say_their_numbers():
+    curves = pd.DataFrame({("under", "clean"): {0.0: 41.0, 1.0: 80.0}, ("well", "robust"): {0.0: 90.0, 1.0: 76.0}})
+    said = after.along_tau(curves, 1.0, "digits").alt
+    assert said == "digits, τ = 1: under-represented, clean 80 %; well-represented, PGD-20 76 %."
     counts = {"a": [8, 8, 1], "b": [9, 3, 1]}
     said = after.positives({"a": ([8, 8, 1], 4), "b": ([9, 3, 1], 2)}, queue=0).alt
     assert "queue of 0" in said and said.endswith("b: 66.7, 16.7, 0.")
@@ -81,3 +85,21 @@ def test_a_few_steps_in_double_show_what_the_prior_in_both_is():
     both, blind = (after.in_double(config.replace(method=m), data, 0.0, 3)(x) for m in ("AT-BSL-Both", "AT-BSL"))
     start = after.in_double(config.replace(method="CE"), data, log_prior, 3)(x) - log_prior
     assert (both - start).abs().max() < 1e-6 < 1e-3 < (blind - start).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("method", "looks"),
+    [
+        ("CE", 5 + 1),
+        ("SRAT-LDAM", 5 + 1),
+        ("AT-BSL", 5 + 1),
+        ("TRADES", 1 + 5 + 2),
+        ("RoBal-R", 5 + 2),
+        ("AWP", 5 + 1 + 1),
+    ],
+)
+def test_passes_are_the_attacks_steps_and_what_the_terms_and_the_update_look_at(method, looks):
+    data = load_dataset("digits", imbalance="step-5", max_per_class=15).train
+    config = Config(method=method, imbalance="step-5", max_per_class=15, attack_steps=5)
+    assert after.passes(config, data) == looks
+    assert after.passes(config.replace(adversarial=False), data) <= 2

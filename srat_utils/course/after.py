@@ -22,7 +22,7 @@ from ..terms import Consistency, Separation
 from ..training import Job, State, resolve_device, step, training_facts
 from ..updates import Plain
 from . import results
-from .plots import COLOURS, Picture, dress, grid, group_legend
+from .plots import COLOURS, GROUP_NAMES, KIND_NAMES, MARKERS, STYLES, Picture, dress, grid, group_legend
 
 CLIMBS = {"cross-entropy": "CE", "method": "its own loss", "clean output": "KL from p(x)"}
 
@@ -72,6 +72,36 @@ def in_double(config: Config, dataset: ImageDataset, bias: torch.Tensor | float,
                 job, state, x[some].double() / 255, y[some], torch.ones(len(dataset.classes), device=y.device).double()
             )
     return state.model.eval()
+
+
+def passes(config: Config, dataset: ImageDataset) -> int:
+    """How often the network looks at a training image in one step of a config's training, the attack's looks included.
+
+    Counted, not timed: it does not depend on the machine, nor on what else it is doing.
+    """
+    state = State.fresh(config, dataset, torch.device("cpu"))
+    job = Job.of(config, state, training_facts(config, dataset, state.model)).in_epoch(config, config.epochs - 1)
+    x, y = (part[:8] for part in dataset.tensors(torch.device("cpu")))
+    looks = []
+    state.model.body.register_forward_hook(lambda body, images, features: looks.append(len(features)))
+    with cpu_threads(config.model, config.threads):
+        step(job, state, x.float() / 255, y, torch.ones(len(dataset.classes)))
+    return sum(looks) // len(x)
+
+
+def along_tau(accuracy: pd.DataFrame, mark: float, title: str) -> Picture:
+    """Accuracies against τ, one value marked.  accuracy: index τ, columns (group "well" or "under", kind), percent."""
+    figure, axes = grid(1, 1, 8, 3.4)
+    axis, said = axes[0, 0], []
+    for (group, kind), values in accuracy.items():
+        name = f"{GROUP_NAMES[group]}, {KIND_NAMES[kind]}"
+        axis.plot(values.index, values, STYLES[kind], color=COLOURS[group], marker=MARKERS[group], label=name)
+        said.append(f"{name} {values[mark]:.0f} %")
+    axis.axvline(mark, color="#444444", linestyle=":", linewidth=1)
+    dress(axis, title=f"{title}, τ = {mark:g}", x="τ of the prior that is taken off", y="accuracy (%)")
+    axis.set_ylim(-3, 103)
+    figure.legend(loc="outside right center", frameon=False)
+    return Picture(figure, f"{title}, τ = {mark:g}: {'; '.join(said)}.")
 
 
 def chance_of_positive(counts: Sequence[int], others: int) -> np.ndarray:
