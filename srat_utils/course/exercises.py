@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import silhouette_samples
 from torch import nn
 
-from .. import effects, losses, weights
+from .. import budgets, effects, losses, weights
 from ..attacks import PGD, pgd
 from ..attacks.pgd import bounds
 from ..images import nearest
@@ -330,6 +330,24 @@ EXERCISES: dict[str, Exercise] = {
                 f"{stats.t.isf(0.025, len(d) - 1):.2f}",
             lambda got, right, d: f"{d} has mean {np.mean(d):.2f} and standard error {stats.sem(d):.2f} "
                 f"(std with ddof=1, over √n): {right!r}, not {got!r}"]),
+    "balanced_softmax": Exercise("one loss an image",
+        lambda logits, labels, counts: losses.cross_entropy(logits + torch.tensor(counts).float().log(), labels),
+        [(torch.tensor([[2.0, 0.0, 1.0], [0.5, 1.5, -1.0]]), torch.tensor([0, 2]), [90, 9, 1]),
+         (torch.zeros(3, 3), torch.tensor([0, 1, 2]), [4, 4, 4])],
+        lambda right, logits, labels, counts: {
+            "the prior is added in training; it is taken off only where a network was trained without it":
+                losses.cross_entropy(logits - torch.tensor(counts).float().log(), labels),
+            "the prior has no effect yet": losses.cross_entropy(logits, labels),
+            "a logit is a logarithm: add ln n, not n": losses.cross_entropy(logits + torch.tensor(counts), labels),
+            "add ln n to every logit, not to the true one alone": losses.cross_entropy(
+                logits + F.one_hot(labels, len(counts)) * torch.tensor(counts).float().log(), labels)}),
+    "rarity": Exercise("one factor a class", lambda counts, share: budgets.by_rarity(counts, share, cap=None),
+        [([5000, 500, 50], 0.3), ([100, 100, 4], 1.0), ([10, 5], 0.0)],
+        lambda right, counts, share: {
+            "without the root the rarest class gets still more": (1 - share) + share * np.log(max(counts) / np.array(counts))
+                / max(1e-12, np.average(np.log(max(counts) / np.array(counts)), weights=counts)),
+            "the mean is over images, not over classes": (1 - share) + share * np.sqrt(np.log(max(counts) / np.array(counts)))
+                / max(1e-12, np.sqrt(np.log(max(counts) / np.array(counts))).mean())}),
     "holm": Exercise("one adjusted p a p", lambda p: effects.holm(p),
         [([0.01, 0.04],), ([0.04, 0.01, 0.03],), ([0.001, 0.02, 0.02, 0.8],)],
         lambda right, p: {
