@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
 
 from srat_utils.course import panels, theory
 
@@ -214,6 +215,21 @@ def test_a_fitted_line_approaches_the_known_one_with_many_points_and_widens_the_
     assert theory.sampled_gap(1.5, (40_000, 4_000), 4, draws=2) == pytest.approx(theory.gap(1.5, 10), abs=0.02)
     assert theory.sampled_gap(2.8, (104, 4), 64, draws=10) > theory.sampled_gap(2.8, (104, 4), 8, draws=10)
     assert theory.sampled_gap(2.8, (104, 4), 8, draws=10) > theory.gap(2.8, 26)
+
+
+@pytest.mark.parametrize("t", [2.0, 2.8, 3.5])
+def test_a_lightly_penalised_line_leaves_no_less_than_the_widest_margin_that_it_approaches(t):
+    """The limit without a penalty is the hard-margin machine, found by another solver."""
+    random, gaps = np.random.default_rng(0), []
+    y = np.repeat([1, -1], (104, 4))
+    mean = t / 8
+    for _ in range(10):
+        machine = SVC(kernel="linear", C=1e6).fit(random.normal(size=(108, 64)) + mean * y[:, None], y)
+        w, b = machine.coef_[0], -machine.intercept_[0]
+        centre, deviation = mean * w.sum(), np.linalg.norm(w)
+        gaps.append(norm.cdf(-(b + centre) / deviation) - norm.cdf((b - centre) / deviation))
+    found = theory.sampled_gap(t, (104, 4), 64, draws=10)
+    assert np.mean(gaps) < found < np.mean(gaps) + 0.25
 
 
 def test_the_two_steps_of_the_papers_proof_exclude_each_other():

@@ -212,6 +212,7 @@ def separation(
     `features.separability`.  points: the training images of `dataset` in the plane [N,2], centred and scaled alike for all λ.
     """
     parts = {kind: of_kind(accuracies, kind) for kind in kinds(accuracies)}
+    hardest = list(parts)[-1]
     lambdas = sorted(measured)
     place = lambdas.index(value)
     curves = Chart(
@@ -225,7 +226,10 @@ def separation(
             table = rows[rows["group"] == group].groupby("separation_weight")["accuracy"].mean().loc[lambdas]
             curves.line(range(len(lambdas)), table, colour, dash={"clean": "", "robust": "5 3", "strong": "1 3"}[kind])
             curves.points(range(len(lambdas)), table, colour, triangle=group == "under")
-            curves.text(place, table[value], f"{table[value]:.0f}", colour=colour, dx=6, dy=-6)
+            if kind in ("clean", hardest):  # PGD-20's number would stand on STRONG's
+                curves.text(
+                    place, table[value], f"{table[value]:.0f}", colour=colour, dx=6, dy=-6 if kind == "clean" else 13
+                )
             said.append(f"{group} {kind} {table[value]:.0f} %")
 
     under, colours = np.asarray(under_represented(dataset.counts)), class_colours(dataset.classes)
@@ -242,7 +246,7 @@ def separation(
 
     bars = Chart((-0.6, len(under) - 0.4), (0, 112), width=300, height=280, title="accuracy per class", x_label="class")
     bars.ticks(range(len(under)), short(dataset.classes)).y_ticks([0, 50, 100])
-    for kind in ("clean", hardest := list(parts)[-1]):
+    for kind in ("clean", hardest):
         rows = parts[kind]
         table = rows[rows["separation_weight"] == value].groupby("class", sort=False)["accuracy"].mean()
         for group, colour in COLOURS.items():
@@ -258,23 +262,18 @@ def separation(
         meter = Chart(
             (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
         )
-        meter.line([0, now], [0.3, 0.3], MEASURED, width=12).ticks([0, top], ["0", f"{top:.3g}"])
+        meter.line([0, now], [0.6, 0.6], MEASURED, width=12).ticks([0, top], ["0", f"{top:.3g}"])
         meters.append(meter)
         said.append(f"{label} {now:.3g}")
-    key = Chart((0, 1), (0, 1), width=900, height=24, left=34, axis=False)
-    key.text(0, 0.5, "circles, blue: well-represented", colour=COLOURS["well"], dy=4)
-    key.text(0.24, 0.5, "triangles, orange: under-represented", colour=COLOURS["under"], dy=4)
-    key.text(
-        0.52,
-        0.5,
-        "clean: solid lines, dashed bars; "
-        + (
-            "PGD-20: dashed; STRONG: dotted lines, filled bars"
-            if "strong" in parts
-            else "robust: dashed lines, filled bars"
-        ),
-        dy=4,
+    key = Chart((0, 1), (0, 1), width=900, height=44, left=34, axis=False)
+    key.text(0, 0.8, "circles, blue: well-represented", colour=COLOURS["well"], dy=4)
+    key.text(0.35, 0.8, "triangles, orange: under-represented", colour=COLOURS["under"], dy=4)
+    attacked = (
+        "PGD-20: dashed lines; STRONG: dotted lines, filled bars"
+        if "strong" in parts
+        else "robust: dashed lines, filled bars"
     )
+    key.text(0, 0.2, f"clean: solid lines, dashed bars; {attacked}", dy=4)
     return Panels([[curves, plane, bars], meters, [key]], f"At λ = {value:g}, {projection}: {', '.join(said)}.")
 
 

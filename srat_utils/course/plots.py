@@ -221,7 +221,11 @@ def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]
         axis.scatter(*own.T, color=colours[index], **mark)
         if len(classes) > 2 and len(own):  # colours alone would not do in greyscale
             middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
-            axis.annotate(classes[index], middle, ha="center", va="center", fontsize=9, path_effects=HALO)
+            beside = (0, 9) if under[index] else (0, 0)  # a letter on a few triangles would hide them
+            axis.annotate(
+                classes[index], middle, beside, textcoords="offset points", ha="center", va="center", fontsize=9,
+                path_effects=HALO,
+            )  # fmt: skip
     axis.set(xticks=[], yticks=[])
 
 
@@ -379,7 +383,10 @@ def setting_curves(
                 axis.plot(x, table["mean"], STYLES[kind], color=colour, marker=marker, markersize=4, label=label)
                 axis.fill_between(x, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0)
                 mean = table["mean"][mark]
-                axis.annotate(f"{mean:.0f}", (place[mark], mean), xytext=(4, 5), textcoords="offset points", fontsize=9)
+                above = 5 if kind != "strong" else -12  # beside PGD-20's, not on it
+                axis.annotate(
+                    f"{mean:.0f}", (place[mark], mean), xytext=(4, above), textcoords="offset points", fontsize=9
+                )
                 said.append(f"{method} {classes} {kind} {mean:.0f} %")
         axis.axvline(place[mark], color="#444444", linestyle=":", linewidth=1)
         axis.set_xticks(range(len(values)), [names[value] for value in values])
