@@ -184,23 +184,27 @@ def deferral(base: Config, seeds: Iterable[int]) -> list[Config]:
     ]
 
 
-def figure_5(base: Config, seeds: Iterable[int], ratios: Iterable[float] = RATIOS) -> list[Config]:
+def figure_5(
+    base: Config, seeds: Iterable[int], ratios: Iterable[float] = RATIOS, methods: Iterable[str] = SRAT
+) -> list[Config]:
     """Figure 5: the SRAT variants with plain under:well weight ratios on a Step set; None stands for class-balanced weights."""
     step = hardest(base.dataset, "step")
     return [
         base.replace(imbalance=step, method=method, weight_ratio=ratio, seed=seed)
-        for method in SRAT
+        for method in methods
         for ratio in (None, *ratios)
         for seed in seeds
     ]
 
 
-def figure_6(base: Config, seeds: Iterable[int], lambdas: Iterable[float] = LAMBDAS) -> list[Config]:
+def figure_6(
+    base: Config, seeds: Iterable[int], lambdas: Iterable[float] = LAMBDAS, methods: Iterable[str] = SRAT
+) -> list[Config]:
     """Figure 6: the SRAT variants at several λ on a Step and an Exp set."""
     return [
         base.replace(imbalance=hardest(base.dataset, kind), method=method, separation_weight=value, seed=seed)
         for kind in ("step", "exp")
-        for method in SRAT
+        for method in methods
         for value in lambdas
         for seed in seeds
     ]
@@ -343,7 +347,7 @@ def main(arguments: list[str] | None = None) -> None:
         changes |= {"max_per_class": options.trial, "test_per_class": max(1, options.trial // 10)}
     if options.after_srat:
         base, _ = for_mode("laptop" if options.dataset == "digits" else "paper", options.dataset)
-        configs = after_srat(base.replace(**changes), range(STORED_SEEDS if options.dataset == "digits" else 1))
+        configs = after_srat(base.replace(**changes), range(TARGET_SEEDS if options.dataset == "digits" else 1))
     elif options.dataset == "digits":
         base, _ = for_mode("laptop")
         configs = everything(base.replace(**changes), range(TARGET_SEEDS))
