@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from run_notebooks import MODES, SIZE_LIMIT, WIDGET_VIEW, course, parameter_defaults, place, shown, tags
 
-MOST_CELLS, MOST_LINES, USUAL_LINES, MOST_WORDS = 60, 25, 15, 120
+MOST_CELLS, MOST_LINES, USUAL_LINES, MOST_WORDS, MOST_COLUMNS = 60, 25, 15, 120, 88
 WORDS_PER_LINE = (6, 24)
 SENTENCE = 5
 DRAWS = re.compile(r"^(plots|widgets)\.\w+\(|\bplots\.Picture\(|\bplt\.(?!rc|style)\w+\(", re.MULTILINE)
@@ -104,6 +104,9 @@ def rhythm(notebook, number: str) -> Iterator:
                 if lines > MOST_LINES
                 else f"note: {lines} lines: {advice}",
             )
+        if cell.cell_type == "code" and (longest := max(map(len, cell.source.splitlines() or [""]))) > MOST_COLUMNS:
+            format_it = "ruff format --isolated --line-length 88, and break long strings by hand"
+            yield cell, f"a line of {longest} columns: at most {MOST_COLUMNS}; {format_it}"
         if draws(cell) and not read_after(notebook.cells[position + 1 :]):
             yield cell, "a figure that no sentence reads: say below it what to notice"
 

@@ -35,6 +35,11 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 UNREADABLE = object()
+STILL = {
+    "text/html": "<p><em>Run this notebook to move it.</em></p>",
+    "text/plain": "Run this notebook to move it.",
+}
+BAR = re.compile(r"\d+%\|")
 
 
 def course() -> list[Path]:
@@ -175,6 +180,7 @@ def on_a_terminal(text: str) -> str:
 
 
 def canonical_outputs(outputs) -> list:
+    """Text and pictures: of a slider its still, and a line that says so; of a progress bar nothing."""
     kept = []
     for output in outputs:
         if output.output_type == "stream":
@@ -186,8 +192,12 @@ def canonical_outputs(outputs) -> list:
         if WIDGET_VIEW in output.get("data", {}):
             del output.data[WIDGET_VIEW]
             # A widget's own text, `VBox(children=…`; a still picture's alt text stays.
-            if re.match(r"\w+\(", output.data.get("text/plain", "")):
+            text = output.data.get("text/plain", "")
+            if re.match(r"\w+\(", text) or BAR.search(text):
                 del output.data["text/plain"]
+            if "image/png" in output.data:
+                kept += [output, nbformat.v4.new_output("display_data", STILL)]
+                continue
         if output.get("data", True):
             kept.append(output)
     for output in kept:

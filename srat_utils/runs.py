@@ -6,18 +6,16 @@ import io
 import json
 import shutil
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.std import tqdm
 
 from . import cards, checks, estimates, evaluation, provenance
 from .batches import number
@@ -29,12 +27,12 @@ from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
 from .images import Split, under_represented
 from .models import Classifier, Spec, adjusted, at_once, cpu_threads, load
 from .places import absolute
+from .progress import REDRAW, redrawn, tell, tqdm
 from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
 from .training import State, fit, resolve_device
 
 __all__ = ["Run", "RunError", "default_store", "load_data", "plan", "read", "train"]
 SAVE_EVERY = 5.0  # seconds; shorter evaluations are cheaper to repeat than to save
-REDRAW = 5.0  # seconds after which a bar's clock moves on, however long a step takes
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} epochs [{elapsed}<{remaining}{postfix}]"
 _unwritten: dict[Path, State] = {}  # trained to the end, when the disk refused them
 
@@ -380,12 +378,6 @@ def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Ca
             ) from error
 
 
-@cache
-def tell(*lines: str) -> None:
-    """Say it where bars are drawn, and no more than once."""
-    print(*filter(None, lines), sep="\n", end="\n" if any(lines) else "", file=sys.stderr, flush=True)
-
-
 def longer(config: Config, folder: Path) -> str:
     """What to say where the store holds the same run with fewer epochs: that this one does not go on from there."""
     stem = config.name.removesuffix(config.fingerprint)
@@ -409,24 +401,6 @@ def keep(state: State, facts: dict, folder: Path) -> None:
     write(folder / "model.pt", saved(state.result.state_dict()))
     # Last: this file is what makes a run finished.
     write(folder / "provenance.json", lambda path: path.write_text(json.dumps(facts, indent=1), encoding="utf-8"))
-
-
-@contextmanager
-def redrawn(bar: tqdm) -> Iterator[None]:
-    """The bar is drawn anew now and then, so that its clock moves while one step is long."""
-    over = threading.Event()
-
-    def redraw() -> None:
-        while not over.wait(REDRAW):
-            bar.refresh()
-
-    thread = threading.Thread(target=redraw, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def facts_of(config: Config, split: Split) -> dict:

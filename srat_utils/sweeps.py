@@ -6,23 +6,25 @@ import io
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
 import joblib
 import pandas as pd
-from tqdm.std import tqdm
 
 from . import estimates, evaluation
 from .config import Config
 from .evaluation import PAPER, Protocol
 from .places import absolute
-from .runs import Run, load_data, tell, train
+from .progress import redrawn, tell, tqdm
+from .runs import Run, load_data, train
 from .store import RunError, default_store, folder_of
 from .training import State, resolve_device
 
 KILLED = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")  # loky's words for it, and Dask's
 NAMED = 5  # runs that failed for one reason
+SECOND = 1.0  # between two looks at how far the runs are
+EPOCHS = ".epochs.part"  # in a run's folder while it is trained: how many are over; `train` removes it at the end
 
 
 class OutOfTime(RuntimeError):
@@ -68,12 +70,18 @@ def sweep(
         if seconds >= estimates.LONG:
             at_once = f", {jobs} at a time" if jobs and jobs > 1 else ""
             tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} on this machine{at_once}.")
-    running, failures = [], {}
+    running, over, failures = [], set(), {}
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
-    bar = tqdm(total=len(missing), desc="runs", unit="run", disable=not (progress and missing), mininterval=0.5)
+    epochs = sum(config.epochs for config in missing.values())
+    bar = tqdm(total=epochs, unit="epoch", disable=not (progress and missing), mininterval=0.5)
+
+    def reached() -> int:
+        return sum(missing[name].epochs for name in over) + sum(epochs_of(run_of(missing[name])) for name in [*running])
 
     def show_running() -> None:
         names = ", ".join(name.rpartition("-")[0] for name in running)
+        bar.n = reached()
+        bar.set_description_str(f"{len(over)} of {len(missing)} runs", refresh=False)
         bar.set_postfix_str(f"running: {names}" if names else "")
 
     def tasks() -> Iterator:
@@ -85,18 +93,18 @@ def sweep(
             yield joblib.delayed(_attempt)(config, store, protocols, end)
 
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-    with bar:
+    with bar, redrawn(bar, SECOND, reached):
         try:
             for name, failure in parallel(tasks()):
                 if failure:
                     failures[name] = failure
                     bar.write(f"failed: {name}: {failure}")
-                running.remove(name)
-                show_running()
                 if finished(missing[name]):
                     after_run(run_of(missing[name]))
+                running.remove(name)
                 if failure or finished(missing[name]):  # not what the end of the time stopped
-                    bar.update()
+                    over.add(name)
+                show_running()
         except Exception as error:
             if type(error).__name__ not in KILLED:
                 raise
@@ -111,6 +119,16 @@ def sweep(
 def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
     """Whether the run's network and its outcomes under the protocols are on disk."""
     return run.trained and all(run.evaluated(protocol) for protocol in protocols)
+
+
+def epochs_of(run: Run) -> int:
+    """How many of a run's epochs are over, wherever it is trained."""
+    if run.trained:
+        return run.config.epochs
+    try:
+        return int((run.folder / EPOCHS).read_text())
+    except (OSError, ValueError):  # none is, or the number is just being written
+        return 0
 
 
 def failed(failures: Mapping[str, str], total: int) -> str:
@@ -130,7 +148,10 @@ def failed(failures: Mapping[str, str], total: int) -> str:
 def _attempt(
     config: Config, store: Path, protocols: Sequence[Protocol], end: float | None = None
 ) -> tuple[str, str | None]:
-    def look_at_the_clock(_state: State | None = None) -> None:
+    def look_at_the_clock(state: State | None = None) -> None:
+        if state:
+            with suppress(OSError):  # an ornament
+                (folder_of(config, store) / EPOCHS).write_text(str(len(state.history)))
         if end is not None and time.time() >= end:
             raise OutOfTime
 

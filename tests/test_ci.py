@@ -166,6 +166,7 @@ def test_canonical_keeps_the_still_picture_and_drops_the_widget():
     picture = {"image/png": "iVBOR", "text/plain": "Bars, one for each class."}
     made = executed(
         new_output("display_data", data=view | {"text/plain": "VBox(children=(…"}),
+        new_output("display_data", data=view | {"text/plain": "3 of 4 runs:  75%|███   | 3/4 [00:01<00:00]"}),
         new_output("display_data", data=view | picture, metadata={"image/png": {"alt": "Bars"}}),
         new_output("stream", name="stderr", text="\r  0%"),
         new_output("stream", name="stderr", text="\r100%\nsaved\n"),
@@ -177,7 +178,8 @@ def test_canonical_keeps_the_still_picture_and_drops_the_widget():
     before = json.dumps(made)
     once = canonical(made)
     assert json.dumps(made) == before, "the given notebook is left alone"
-    still, text = once.cells[-1].outputs
+    still, note, text = once.cells[-1].outputs
+    assert note.data == run_notebooks.STILL
     assert still.data == picture and still.metadata == {"image/png": {"alt": "Bars"}}
     assert text.text == "100%\nsaved\n"
     assert [cell.id for cell in once.cells] == ["parameters", "code-2"] and once.cells[-1].metadata == {}
@@ -255,6 +257,10 @@ def test_a_notebook_that_keeps_the_rules_has_no_findings(tmp_path):
         (change(7, source="## Recap\n\n" + "word " * 121), "122 words: at most 120"),
         (lambda cells: cells.insert(3, new_code_cell("1", id="third")), "the third code cell in a row"),
         (lambda cells: cells.insert(6, new_code_cell("x = 1\n" * 26, id="long")), "26 lines: at most 25"),
+        (
+            lambda cells: cells.insert(6, new_code_cell("x = " + "1" * 85, id="wide")),
+            "a line of 89 columns: at most 88",
+        ),
         (lambda cells: cells.insert(6, new_code_cell("x = 1\n" * 24, id="code")), "words of prose a line of code"),
         (lambda cells: cells.extend(new_markdown_cell("a", id=f"m-{n}") for n in range(53)), "61 cells: at most 60"),
     ],

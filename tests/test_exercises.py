@@ -123,6 +123,7 @@ OTHERS = [
     ("pgd", lambda *case: pgd(*case, loss=lambda *pair: -F.cross_entropy(*pair)), "loss went down"),
     ("pgd", lambda m, x, y, a: x, "loss went down by 0:"),
     ("pgd", lambda m, x, y, a: x[:1], "shape (32, 1, 4, 4), not (1, 1, 4, 4)"),
+    ("retrain", lambda config, seed: 50.0, "train the settings that you are given, with the seed"),
     ("exp_counts", lambda n, K, C: [n] * C, "the last class must have n_max/K = 50 images, not 5000"),
     ("exp_counts", lambda n, K, C: [int(n * K ** (-(i + 1) / C)) for i in range(C)], "first class must keep all 5000"),
     ("exp_counts", lambda n, K, C: [round(n * K ** (-i / (C - 1))) for i in range(C)], "for n_max=5000, K=100, C=10 it "),

@@ -22,7 +22,7 @@ from dying import train_and_die
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from made_up import picture_folder
 
-from srat_utils import ELEVEN, PAPER, Config, checkpoints, load, runs, sweep, sweeps, train, training
+from srat_utils import ELEVEN, PAPER, Config, checkpoints, load, progress, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
@@ -356,7 +356,7 @@ def test_inside_an_epoch_the_bar_counts_its_steps(tmp_path, monkeypatch):
 
 def test_the_bars_clock_moves_while_a_step_is_long(tmp_path, monkeypatch):
     drawn, real = threading.Event(), runs.fit
-    monkeypatch.setattr(runs, "REDRAW", 0.001)
+    monkeypatch.setattr(progress, "REDRAW", 0.001)
     monkeypatch.setattr(runs.tqdm, "refresh", lambda bar, **options: drawn.set())
 
     def slow(*arguments, **options):
@@ -488,7 +488,23 @@ def test_the_bar_of_a_sweep_names_what_is_running_and_each_failure(tmp_path, cap
         sweep([bad, good], jobs=1, store=tmp_path)
     shown = capsys.readouterr()
     assert f"failed: {bad.name}" in shown.out + shown.err
-    assert "2/2" in shown.err and "running: digits-step-5-CE-natural-seed0" in shown.err
+    assert "4/4" in shown.err and "2 of 2 runs" in shown.err and "running: digits-step-5-CE-natural-seed0" in shown.err
+
+
+def test_the_bar_of_a_sweep_counts_the_epochs_of_runs_that_are_not_over(tmp_path, monkeypatch):
+    seen, real = [], sweeps.train
+
+    def watched(config, *, after_epoch, **options):
+        def look(state):
+            after_epoch(state)
+            seen.append(sweeps.epochs_of(runs.Run(config, runs.folder_of(config, tmp_path))))
+
+        return real(config, after_epoch=look, **options)
+
+    monkeypatch.setattr(sweeps, "train", watched)
+    (run,) = sweep([NATURAL], jobs=1, store=tmp_path, progress=False)
+    assert seen == [1, 2] and sweeps.epochs_of(run) == 2
+    assert not (run.folder / sweeps.EPOCHS).exists()
 
 
 def test_what_was_left_out_of_a_folder_is_said_once_not_by_each_process(tmp_path, capfd):

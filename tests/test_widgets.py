@@ -174,7 +174,8 @@ def test_a_page_without_widgets_shows_the_answer(shown):
     widgets.predict("More than <one>?", 1234.5, 0, 2000, unit="ms")
     (data, _) = shown[0]
     assert data["text/plain"] == "More than <one>? Measured: 1.23e+03 ms."
-    assert data["text/html"] == "<p><b>More than &lt;one&gt;?</b> Measured: 1.23e+03 ms.</p>"
+    question = "<summary><b>Predict.</b> More than &lt;one&gt;?</summary>"
+    assert data["text/html"] == f"<details>{question}Measured: 1.23e+03 ms.</details>"
 
 
 @pytest.mark.parametrize("answer", [-20.0, 0.0, 0.5, 1.0, 7.0])

@@ -22,8 +22,10 @@ from torch import nn
 from .. import budgets, effects, losses, weights
 from ..attacks import PGD, pgd
 from ..attacks.pgd import bounds
+from ..config import Config
 from ..images import nearest
 from ..imbalance import class_counts
+from ..runs import train
 from . import planted, theory
 
 
@@ -115,6 +117,10 @@ def shown(value) -> str:
     if (held := plain(value)) is None or isinstance(value, str):
         return repr(value)
     return f"[{', '.join(f'{v:.5g}' for v in held.ravel())}]" if np.ndim(held) else f"{held:.5g}"
+
+
+def clean_accuracy(config: Config, seed: int) -> float:
+    return train(config.replace(seed=seed), progress=False).summary()["overall"]["clean"]
 
 
 def outside(got, x, eps):
@@ -231,6 +237,13 @@ EXERCISES: dict[str, Exercise] = {
             lambda got, right, x_adv, *_: (np.abs(got - right) > 1e-6)[right == plain(x_adv)].any()
                 and "it moves a point that is in both already; leave such points alone",
             lambda *_: "it is in the ball, but not the nearest point there"]),
+    "retrain": Exercise("a percentage", clean_accuracy,
+        [(Config("digits", imbalance="balanced", method="CE", adversarial=False, epochs=3), 1)],
+        lambda right, config, seed: {
+            "this is the accuracy with the seed that the settings came with": clean_accuracy(config, config.seed),
+            "this is the share; say it in percent": right / 100},
+        [lambda *_: "train the settings that you are given, with the seed that you are given, and take the overall clean accuracy"],
+        tolerance=1e-6),
     "pgd": Exercise("a tensor of images", pgd, [attacked()], tolerance=None,
         demands=[
             lambda got, right, model, images, labels, attack: outside(got, images, attack.eps),

@@ -161,6 +161,15 @@ def preliminary(base: Config, seeds: Iterable[int]) -> list[Config]:
     ]
 
 
+def turned(base: Config, seeds: Iterable[int]) -> list[Config]:
+    """Plain adversarial training on the larger Step set as it is, and with the other half of the classes rare."""
+    step = base.replace(imbalance=hardest(base.dataset, "step"), method="CE")
+    names = load_source(base.dataset).train.classes
+    half = (len(names) + 1) // 2  # as many as are frequent
+    orders = (None, tuple(names[half:] + names[:half]))
+    return [step.replace(classes=order, seed=seed) for order in orders for seed in seeds]
+
+
 def binary(base: Config, seeds: Iterable[int], ratios: Iterable[float] = PAIR_RATIOS) -> list[Config]:
     """Figures 2 and 10–12: two classes, natural and adversarial training, a growing weight on the rare one."""
     step = base.replace(imbalance=hardest(base.dataset, "step"), method="CB-Reweight")
@@ -246,7 +255,7 @@ def everything(base: Config, seeds: Iterable[int]) -> list[Config]:
         listed += benchmark(base, [seed]) + preliminary(base, [seed])
         listed += [config for pairs in switchboard(base, [seed]).values() for pair in pairs for config in pair]
         listed += binary(base, [seed], PAIR_RATIOS if place < 3 else (PAIR_RATIOS[0], PAIR_RATIOS[-1]))
-        listed += deferral(base, [seed])
+        listed += deferral(base, [seed]) + turned(base, [seed])
         if seed in some(seeds):
             listed += figure_5(base, [seed]) + figure_6(base, [seed])
     return list(dict.fromkeys(listed))

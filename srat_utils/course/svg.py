@@ -161,6 +161,9 @@ class Panels:
     def png(self) -> bytes:
         return rasterised(self)
 
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt, "width": self.width}}
+
 
 def rasterised(drawing: Chart | Panels) -> bytes:
     """The drawing as a PNG at twice its size: what a page shows that lets no SVG through."""

@@ -160,7 +160,7 @@ def predict(question: str, answer: float, low: float, high: float, *, unit: str 
     """A card: the reader guesses a number on a slider, then presses Reveal and sees it beside the measured answer.
 
     answer: a number that was just measured.  ValueError where it is none, or where low is not below high.
-    Where no widget can be shown the answer stands revealed.
+    Where no widget can be shown the answer is folded below the question.
     """
     if not (math.isfinite(answer) and low < high):
         raise ValueError(f"a prediction needs a measured answer and low < high, not {answer}, {low}, {high}")
@@ -202,7 +202,7 @@ def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidge
     panel, _ = following(draw, {"guess": guess, "revealed": button})
     box = ipywidgets.VBox([heading, ipywidgets.HBox([in_line(guess), button]), panel])
     words = {
-        "text/html": f"<p><b>{escape(question)}</b> {escape(revealed)}</p>",
+        "text/html": f"<details><summary><b>Predict.</b> {escape(question)}</summary>{escape(revealed)}</details>",
         "text/plain": f"{question} {revealed}",
     }
     with_still(box, words, {})
