@@ -1,11 +1,14 @@
-"""How long a reader waits for a slider: from a key press in JupyterLab to the frame that shows the new picture.
+"""How long a reader waits in JupyterLab: for a slider's new picture, for the first slider, for a notebook to run again.
 
-python ci/browser/latency.py     prints the table and writes it to results/benchmarks/sliders.csv
+python ci/browser/latency.py     prints two tables and writes them to results/benchmarks/sliders.csv and waiting.csv
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import lab
 import numpy as np
@@ -67,10 +70,41 @@ def presses(page, handle, count: int = 40) -> list[float]:
     return [value for value in values if value is not None]
 
 
+def first_slider(reader: lab.Lab) -> float:
+    """Seconds from Run All of notebook 00, with nothing stored, until a key press on its first slider changes the picture."""
+    with reader.open(reader.copy(lab.COURSE[0], "first.ipynb", mode="laptop")) as page:
+        started = time.monotonic()
+        page.evaluate(f"() => {{ ({lab.RUN_ALL})(); }}")
+        page.wait_for_selector(".jupyter-widgets .noUi-handle")
+        while not presses(page, pictures.sliders(page.locator("body"))[0], 1):
+            pass
+        return time.monotonic() - started
+
+
+def run_again(reader: lab.Lab, path: Path) -> float:
+    """Seconds that a notebook takes from Restart and Run All, its runs stored: the second time in a new kernel."""
+    for name in ("before", "again"):
+        with reader.open(reader.copy(path, f"{name}/{path.name}", mode="laptop")) as page:
+            started = time.monotonic()
+            lab.run_all(page)
+    return time.monotonic() - started
+
+
+def waiting() -> pd.DataFrame:
+    """A row a wait, in seconds, with what it should be at most."""
+    with tempfile.TemporaryDirectory() as nothing, lab.serving(Path(nothing)) as reader:
+        rows = [("00: Run All to the first moving slider, nothing stored", first_slider(reader), 10)]
+    with lab.serving() as reader:
+        rows += [(f"{path.stem[:2]}: Run All again", run_again(reader, path), 15) for path in lab.COURSE]
+    return pd.DataFrame(rows, columns=["wait", "seconds", "aim seconds"]).round(1)
+
+
 if __name__ == "__main__":
     if lab.missing():
         sys.exit(lab.missing())
     with lab.serving() as reader:
-        table = measure(reader)
-    print(table.to_string(index=False))
-    table.assign(hardware=hardware(torch.device("cpu"))).to_csv(FOLDER / "benchmarks" / "sliders.csv", index=False)
+        tables = {"sliders": measure(reader)}
+    tables["waiting"] = waiting()
+    for name, table in tables.items():
+        print(table.to_string(index=False))
+        table.assign(hardware=hardware(torch.device("cpu"))).to_csv(FOLDER / "benchmarks" / f"{name}.csv", index=False)
