@@ -1,3 +1,4 @@
+# make          say what can be made
 # make course   run the whole course headless (MODE=quick for a short one)
 # make lab      read and run it in JupyterLab
 # make test     everything that must hold before a change is merged
@@ -12,7 +13,10 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test test-slow test-browser outputs results bench clean
+.PHONY: help course lab test test-slow test-browser outputs results bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p;/^$$/q' Makefile
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -52,14 +56,14 @@ build/peers/installed: benchmarks/requirements.txt
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-.venv/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo 'Python 3.10 or newer is needed: name one, as in  make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+.venv/installed: pyproject.toml requirements.txt $(wildcard requirements/*.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed: name one, as in  make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo 'This Python cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)'; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet -e .
+	$(PY) -m pip install --quiet -r requirements.txt -e .
 	@touch $@
 
 .venv/tested: .venv/installed ci/requirements.txt
