@@ -94,6 +94,7 @@ def test_what_the_course_installs_is_the_package_with_its_extra():
     [
         ("Makefile", r"version_info < \((\d, \d+)\)"),
         ("README.md", r"Python (\d\.\d+) or newer"),
+        ("docs/installing.md", r"Python (\d\.\d+) or newer"),
         ("environment.yml", r"python>=(\d\.\d+)"),
     ],
 )
@@ -118,3 +119,14 @@ def test_no_other_address_of_this_repository_is_written():
         found.relative_to(ROOT).as_posix() for found in (ROOT / "docs").rglob("*.md"))):  # fmt: skip
         for slug, host in re.findall(ours, text(path) if (ROOT / path).exists() else ""):
             assert slug in ("", f"{owner}/{name}") and host in ("", owner.lower(), owner), path
+
+
+@pytest.mark.parametrize("path", (ROOT / "docs/slurm").glob("*.sbatch"), ids=lambda path: path.name)
+def test_a_job_file_is_one_that_bash_and_slurm_can_read(path):
+    subprocess.run(["bash", "-n", path], check=True)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    last = max(number for number, line in enumerate(lines) if line.startswith("#SBATCH"))
+    assert lines[0] == "#!/bin/bash" and all(line.startswith("#") for line in lines[:last])  # Slurm stops at a command
+    inside = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for program in inside:
+        ast.parse(program)
