@@ -121,7 +121,8 @@ def test_no_other_address_of_this_repository_is_written():
             assert slug in ("", f"{owner}/{name}") and host in ("", owner.lower(), owner), path
 
 
-@pytest.mark.parametrize("path", (ROOT / "docs/slurm").glob("*.sbatch"), ids=lambda path: path.name)
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm and its shell are not found on Windows")
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/slurm").glob("*.sbatch")), ids=lambda path: path.name)
 def test_a_job_file_is_one_that_bash_and_slurm_can_read(path):
     subprocess.run(["bash", "-n", path], check=True)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -130,3 +131,26 @@ def test_a_job_file_is_one_that_bash_and_slurm_can_read(path):
     inside = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     for program in inside:
         ast.parse(program)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_a_workflow_names_only_what_is_there(path):
+    read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert read["name"] and read[True]  # YAML 1.1 reads the key `on` as true
+    steps = [step for job in read["jobs"].values() for step in job["steps"]]
+    assert all(("uses" in step) != ("run" in step) for step in steps)
+    targets = set(re.findall(r"^([\w./-]+):", text("Makefile"), flags=re.MULTILINE)) | {"site"}  # which docs/ brings
+    for step in steps:
+        for command in re.findall(r"^\s*make ([^#\n]+)$", step.get("run", ""), flags=re.MULTILINE):
+            assert {word for word in command.split() if "=" not in word} <= targets, command
+        for file in re.findall(r"(?<=[ \"])(?:ci|requirements)/[\w/.-]+", step.get("run", "")):
+            assert (ROOT / file).exists(), file
+
+
+def test_the_oldest_python_with_the_lowest_versions_is_tested_every_week():
+    workflow = yaml.safe_load(text(".github/workflows/test.yml"))
+    assert workflow[True]["schedule"]
+    listed = workflow["jobs"]["test"]["strategy"]["matrix"]["include"]
+    assert {row["os"].split("-")[0] for row in listed} == {"ubuntu", "macos", "windows"}
+    oldest = [row for row in listed if row["versions"] == "lowest"]
+    assert oldest and all(row["python"] == PROJECT["requires-python"].removeprefix(">=") for row in oldest)
