@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCIENCE = [path for path in (ROOT / "srat_utils").rglob("*.py") if "course" not in path.parts]
+DOCS = ("installing", "teaching", "questions", "errata")
 COURSE = [*(ROOT / "srat_utils/course").glob("*.py")]
 
 
@@ -154,3 +155,26 @@ def test_the_oldest_python_with_the_lowest_versions_is_tested_every_week():
     assert {row["os"].split("-")[0] for row in listed} == {"ubuntu", "macos", "windows"}
     oldest = [row for row in listed if row["versions"] == "lowest"]
     assert oldest and all(row["python"] == PROJECT["requires-python"].removeprefix(">=") for row in oldest)
+
+
+def test_the_changelog_begins_with_this_version():
+    assert re.search(r"^## (\S+)", text("CHANGELOG.md"), flags=re.MULTILINE)[1] == PROJECT["version"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.name)
+def test_an_issue_form_has_what_the_form_needs(path):
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert form["name"] and form["description"] and form["body"]
+    asked = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all(field["attributes"]["label"] for field in asked)
+    assert len({field["id"] for field in asked}) == len(asked)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}.md" for name in DOCS)]
+)
+def test_a_page_names_files_that_are_there(page):
+    linked = re.findall(r"\]\(((?!https?:|#)[^)#]+)", text(page))
+    named = re.findall(r"`((?:srat_utils|tests|ci|notebooks|docs|requirements|benchmarks)/[\w./]+\.\w+)`", text(page))
+    lost = [path for path in linked if not (ROOT / page).parent.joinpath(path).exists()]
+    assert lost + [path for path in named if "NN_name" not in path and not (ROOT / path).exists()] == []
