@@ -1,9 +1,11 @@
+# make          say what can be made
 # make course   run the whole course headless (MODE=quick for a short one)
 # make lab      read and run it in JupyterLab
 # make test     everything that must hold before a change is merged
 # make test-slow   the tests that take longer: every check on every planted failure, our attacks beside the published ones
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
+# make slides   slides of the course for a lecture, in build/slides
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
 # make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
@@ -12,7 +14,10 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test test-slow test-browser outputs results bench clean
+.PHONY: help course lab test test-slow test-browser outputs results slides bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p;/^$$/q' Makefile
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -37,6 +42,9 @@ outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
 	$(PY) ci/picture.py notebooks/01_imbalance_preliminary.ipynb figure results/preliminary_study.png
 
+slides: .venv/installed
+	$(PY) ci/slides.py
+
 results: .venv/installed
 	$(PY) -m srat_utils.course.studies
 
@@ -52,14 +60,14 @@ build/peers/installed: benchmarks/requirements.txt
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-.venv/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo 'Python 3.10 or newer is needed: name one, as in  make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+.venv/installed: pyproject.toml requirements.txt $(wildcard requirements/*.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed: name one, as in  make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo 'This Python cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)'; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet -e .
+	$(PY) -m pip install --quiet -r requirements.txt -e .
 	@touch $@
 
 .venv/tested: .venv/installed ci/requirements.txt
