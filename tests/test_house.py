@@ -7,11 +7,11 @@ import srat_utils
 
 PACKAGE = Path(srat_utils.__file__).parent
 # From the ground floor up: a room imports from rooms before it.
-SCIENCE = """images imbalance arrays pictures places progress sources data records weights losses models attacks batches terms budgets inner updates
-    methods config training estimates evaluation checks features provenance store checkpoints cards runs sweeps effects selection""".split()  # noqa: SIM905
-COURSE = (
-    "svg plots paper tables theory planted trust panels shipped widgets exercises results studies choice claims after".split()
-)  # noqa: SIM905
+SCIENCE = """images imbalance arrays pictures places progress sources data records weights losses models attacks batches
+    terms budgets inner updates methods config training estimates evaluation checks features provenance store checkpoints
+    cards runs sweeps effects selection""".split()  # noqa: SIM905
+COURSE = """svg plots paper tables theory planted trust panels shipped widgets exercises results studies choice claims
+    after""".split()  # noqa: SIM905
 
 
 def imports(path: Path, inside: tuple[str, ...]) -> set[str]:
