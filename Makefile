@@ -4,6 +4,7 @@
 # make test-slow   the tests that take longer: every check on every planted failure, our attacks beside the published ones
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
+# make links    write the links between notebooks, and into Colab and Binder
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
 # make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
@@ -12,7 +13,7 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test test-slow test-browser outputs results bench clean
+.PHONY: course lab test test-slow test-browser outputs links results bench clean
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -36,6 +37,9 @@ test-browser: .venv/tested
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
 	$(PY) ci/picture.py notebooks/01_imbalance_preliminary.ipynb figure results/preliminary_study.png
+
+links: .venv/installed
+	$(PY) ci/links.py
 
 results: .venv/installed
 	$(PY) -m srat_utils.course.studies
