@@ -188,6 +188,9 @@ def canonical_outputs(outputs) -> list:
             # A widget's own text, `VBox(children=…`; a still picture's alt text stays.
             if re.match(r"\w+\(", output.data.get("text/plain", "")):
                 del output.data["text/plain"]
+        # The same picture again; GitHub may show only the PNG.
+        if "image/png" in output.get("data", {}) and "<img" in output.data.get("text/html", ""):
+            del output.data["text/html"]
         if output.get("data", True):
             kept.append(output)
     for output in kept:

@@ -166,7 +166,7 @@ def test_canonical_keeps_the_still_picture_and_drops_the_widget():
     picture = {"image/png": "iVBOR", "text/plain": "Bars, one for each class."}
     made = executed(
         new_output("display_data", data=view | {"text/plain": "VBox(children=(…"}),
-        new_output("display_data", data=view | picture, metadata={"image/png": {"alt": "Bars"}}),
+        new_output("display_data", data=view | picture | {"text/html": "<img alt='Bars'>"}, metadata={"image/png": {"alt": "Bars"}}),
         new_output("stream", name="stderr", text="\r  0%"),
         new_output("stream", name="stderr", text="\r100%\nsaved\n"),
     )

@@ -30,6 +30,7 @@ def test_runs_and_every_slider_moves_its_picture(reader, path):
         if any("widgets.live(" in cell.source for cell in notebook.cells):
             assert pictures.sliders(page)
         assert not pictures.findings(page)
+        assert page.evaluate(pictures.UNNAMED) == 0, "a picture without alt text"
         assert not page.errors
 
 

@@ -57,11 +57,22 @@ class Picture:
         return png(self.figure)
 
     def html(self) -> str:
-        source = base64.b64encode(self.png()).decode()
-        return f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" style="max-width:100%">'
+        return tag(self.png(), self.alt)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        return bundle(self.png(), self.alt)
+
+
+def tag(image: bytes, alt: str, **size: int) -> str:
+    source = base64.b64encode(image).decode()
+    sizes = "".join(f' {name}="{value}"' for name, value in size.items())
+    return f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}"{sizes} style="max-width:100%">'
+
+
+def bundle(image: bytes, alt: str, **size: int) -> tuple[dict, dict]:
+    """Data and metadata of an output.  As HTML, too: JupyterLab and nbconvert show a PNG without its alt text."""
+    data = {"text/html": tag(image, alt, **size), "image/png": image, "text/plain": alt}
+    return data, {"image/png": {"alt": alt} | size}
 
 
 def png(figure: Figure) -> bytes:

@@ -20,7 +20,7 @@ from IPython.display import display
 from ..config import Config
 from ..runs import Run, train
 from ..training import State
-from . import panels
+from . import panels, plots
 
 
 class Picture(Protocol):
@@ -160,7 +160,7 @@ def predict(question: str, answer: float, low: float, high: float, *, unit: str 
     """A card: the reader guesses a number on a slider, then presses Reveal and sees it beside the measured answer.
 
     answer: a number that was just measured.  ValueError where it is none, or where low is not below high.
-    Where no widget can be shown the answer stands revealed.
+    Where no widget can be shown the answer is folded below the question.
     """
     if not (math.isfinite(answer) and low < high):
         raise ValueError(f"a prediction needs a measured answer and low < high, not {answer}, {low}, {high}")
@@ -202,7 +202,7 @@ def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidge
     panel, _ = following(draw, {"guess": guess, "revealed": button})
     box = ipywidgets.VBox([heading, ipywidgets.HBox([in_line(guess), button]), panel])
     words = {
-        "text/html": f"<p><b>{escape(question)}</b> {escape(revealed)}</p>",
+        "text/html": f"<details><summary><b>Predict.</b> {escape(question)}</summary><p>{escape(revealed)}</p></details>",
         "text/plain": f"{question} {revealed}",
     }
     with_still(box, words, {})
@@ -300,7 +300,7 @@ class LiveTraining:
 def still(picture: Picture) -> tuple[dict, dict]:
     """The picture as data and metadata for a page without widgets."""
     size = {"width": picture.width} if hasattr(picture, "width") else {}
-    return {"image/png": picture.png(), "text/plain": picture.alt}, {"image/png": {"alt": picture.alt} | size}
+    return plots.bundle(picture.png(), picture.alt, **size)
 
 
 def with_still(box: ipywidgets.Widget, instead: dict, metadata: dict) -> None:
