@@ -3,6 +3,7 @@
 # make test     everything that must hold before a change is merged
 # make test-slow   the tests that take longer: every check on every planted failure, our attacks beside the published ones
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
+# make site     the course as web pages in build/site, as `make course` ran it last (what changed since runs in quick mode)
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
 # make links    write the links between notebooks, and into Colab and Binder
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
@@ -13,7 +14,7 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: course lab test test-slow test-browser outputs links results bench clean
+.PHONY: course lab test test-slow test-browser site outputs links results bench clean
 
 course: .venv/installed
 	$(PY) ci/run_notebooks.py --mode $(MODE)
@@ -31,8 +32,11 @@ test: .venv/tested
 test-slow: .venv/tested
 	$(PY) -m pytest -n 2 -m slow
 
-test-browser: .venv/tested
+test-browser: .venv/tested .venv/documented
 	$(PY) -m pytest -rsx ci/browser
+
+site: .venv/installed .venv/documented
+	$(PY) ci/pages.py
 
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
@@ -68,4 +72,8 @@ clean:
 
 .venv/tested: .venv/installed ci/requirements.txt
 	$(PY) -m pip install --quiet -r ci/requirements.txt
+	@touch $@
+
+.venv/documented: .venv/installed docs/requirements.txt
+	$(PY) -m pip install --quiet -r docs/requirements.txt
 	@touch $@

@@ -70,7 +70,7 @@ def presses(page, handle, count: int = 40) -> list[float]:
 if __name__ == "__main__":
     if lab.missing():
         sys.exit(lab.missing())
-    with lab.serving() as reader:
+    with lab.browsing() as browser, lab.serving(browser) as reader:
         table = measure(reader)
     print(table.to_string(index=False))
     table.assign(hardware=hardware(torch.device("cpu"))).to_csv(FOLDER / "benchmarks" / "sliders.csv", index=False)
