@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from html import escape
+from html import escape, unescape
 from itertools import count
 from pathlib import Path
 
@@ -174,7 +174,7 @@ def with_files(html: str) -> str:
     """Pictures that lie in the HTML itself, as files."""
 
     def file(tag: re.Match) -> str:
-        return picture(base64.b64decode(tag[1]), re.sub("&quot;|&#x27;", "’", tag[2]))
+        return picture(base64.b64decode(tag[1]), unescape(tag[2]))
 
     return re.sub(r'<img src="data:image/png;base64,([^"]*)" alt="([^"]*)"[^>]*>', file, html)
 
