@@ -106,7 +106,7 @@ def picture(png: bytes, alt: str, width: int | None = None) -> str:
     """An <img> of a file that equal pictures share; browsers load it when it comes into view."""
     name = hashlib.sha256(png).hexdigest()[:16] + ".png"
     (PICTURES / name).write_bytes(png)
-    across, down = (int.from_bytes(png[place : place + 4]) for place in (16, 20))
+    across, down = (int.from_bytes(png[place : place + 4], "big") for place in (16, 20))
     size = f'width="{width or across}" height="{round(down * (width or across) / across)}"'
     return f'<img src="../pictures/{name}" alt="{escape(alt)}" {size} loading="lazy">'
 
