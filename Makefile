@@ -4,8 +4,10 @@
 # make test     everything that must hold before a change is merged
 # make test-slow   the tests that take longer: every check on every planted failure, our attacks beside the published ones
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
+# make site     the course as web pages in build/site, as `make course` ran it last (what changed since runs in quick mode)
 # make outputs  run the course and put its text and pictures into notebooks/, ready to commit
 # make slides   slides of the course for a lecture, in build/slides
+# make links    write the links between notebooks, and into Colab and Binder
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
 # make results  train what results/ is made of (digits) and write it there
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
@@ -14,7 +16,7 @@ PYTHON ?= python3
 MODE ?= laptop
 PY := .venv/bin/python
 
-.PHONY: help course lab test test-slow test-browser outputs results slides bench clean
+.PHONY: help course lab test test-slow test-browser site outputs links results slides bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p;/^$$/q' Makefile
@@ -35,8 +37,11 @@ test: .venv/tested
 test-slow: .venv/tested
 	$(PY) -m pytest -n 2 -m slow
 
-test-browser: .venv/tested
+test-browser: .venv/tested .venv/documented
 	$(PY) -m pytest -rsx ci/browser
+
+site: .venv/installed .venv/documented
+	$(PY) ci/pages.py
 
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
@@ -44,6 +49,9 @@ outputs: .venv/installed
 
 slides: .venv/installed
 	$(PY) ci/slides.py
+
+links: .venv/installed
+	$(PY) ci/links.py
 
 results: .venv/installed
 	$(PY) -m srat_utils.course.studies
@@ -72,4 +80,8 @@ clean:
 
 .venv/tested: .venv/installed ci/requirements.txt
 	$(PY) -m pip install --quiet -r ci/requirements.txt
+	@touch $@
+
+.venv/documented: .venv/installed docs/requirements.txt
+	$(PY) -m pip install --quiet -r docs/requirements.txt
 	@touch $@

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import links
 import nbformat
 from run_notebooks import MODES, SIZE_LIMIT, WIDGET_VIEW, course, parameter_defaults, place, shown, tags
 
@@ -84,8 +85,9 @@ def order(notebook, number: str) -> Iterator:
 
 
 def rhythm(notebook, number: str) -> Iterator:
-    if len(notebook.cells) > MOST_CELLS:
-        yield None, f"{len(notebook.cells)} cells: at most {MOST_CELLS}"
+    written = [cell for cell in notebook.cells if cell.get("id") not in (links.COLAB, links.NEIGHBOURS)]
+    if len(written) > MOST_CELLS:
+        yield None, f"{len(written)} cells: at most {MOST_CELLS}"
     low, high = WORDS_PER_LINE
     if not low <= (ratio := words_per_line(notebook)) <= high:
         yield None, f"{ratio:.1f} words of prose a line of code: between {low} and {high}, best 10 to 14"

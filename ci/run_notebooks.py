@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from queue import Empty
 
@@ -35,10 +36,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 UNREADABLE = object()
-STILL = {
-    "text/html": "<p><em>Run this notebook to move it.</em></p>",
-    "text/plain": "Run this notebook to move it.",
-}
+MOVES = "Run this notebook to move it."
+IN_WORDS = "In words"
 BAR = re.compile(r"\d+%\|")
 
 
@@ -179,25 +178,41 @@ def on_a_terminal(text: str) -> str:
     return "\n".join(last(line) for line in text.split("\n"))
 
 
+def in_words(alt: str, moves: bool):
+    """What stands below a committed picture: JupyterLab shows a PNG without its alt text."""
+    summary = f"{MOVES} {IN_WORDS}" if moves else IN_WORDS
+    html = f"<details><summary>{summary}</summary><p>{escape(alt)}</p></details>"
+    return nbformat.v4.new_output("display_data", {"text/html": html, "text/plain": f"{summary}: {alt}"})
+
+
+def is_in_words(output) -> bool:
+    return bool(output) and f"{IN_WORDS}</summary>" in output.get("data", {}).get("text/html", "")
+
+
 def canonical_outputs(outputs) -> list:
-    """Text and pictures: of a slider its still, and a line that says so; of a progress bar nothing."""
+    """Text and pictures, and a picture's words; of a slider its still, which says that it is one; of a bar nothing."""
     kept = []
-    for output in outputs:
+    for output, after in zip(outputs, [*outputs[1:], None], strict=True):
         if output.output_type == "stream":
             if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
                 kept[-1].text += output.text
             else:
                 kept.append(output)
             continue
-        if WIDGET_VIEW in output.get("data", {}):
+        moves = WIDGET_VIEW in output.get("data", {})
+        if moves:
             del output.data[WIDGET_VIEW]
             # A widget's own text, `VBox(children=…`; a still picture's alt text stays.
             text = output.data.get("text/plain", "")
             if re.match(r"\w+\(", text) or BAR.search(text):
                 del output.data["text/plain"]
-            if "image/png" in output.data:
-                kept += [output, nbformat.v4.new_output("display_data", STILL)]
-                continue
+        if "image/png" in output.get("data", {}):
+            # The same picture again; GitHub may show only the PNG.
+            output.data.pop("text/html", None)
+            kept.append(output)
+            if alt := not is_in_words(after) and output.metadata.get("image/png", {}).get("alt"):
+                kept.append(in_words(alt, moves))
+            continue
         if output.get("data", True):
             kept.append(output)
     for output in kept:

@@ -167,7 +167,11 @@ def test_canonical_keeps_the_still_picture_and_drops_the_widget():
     made = executed(
         new_output("display_data", data=view | {"text/plain": "VBox(children=(…"}),
         new_output("display_data", data=view | {"text/plain": "3 of 4 runs:  75%|███   | 3/4 [00:01<00:00]"}),
-        new_output("display_data", data=view | picture, metadata={"image/png": {"alt": "Bars"}}),
+        new_output(
+            "display_data",
+            data=view | picture | {"text/html": "<img alt='Bars'>"},
+            metadata={"image/png": {"alt": "Bars"}},
+        ),
         new_output("stream", name="stderr", text="\r  0%"),
         new_output("stream", name="stderr", text="\r100%\nsaved\n"),
     )
@@ -179,7 +183,8 @@ def test_canonical_keeps_the_still_picture_and_drops_the_widget():
     once = canonical(made)
     assert json.dumps(made) == before, "the given notebook is left alone"
     still, note, text = once.cells[-1].outputs
-    assert note.data == run_notebooks.STILL
+    said = "<summary>Run this notebook to move it. In words</summary><p>Bars</p>"
+    assert note.data["text/html"] == f"<details>{said}</details>"
     assert still.data == picture and still.metadata == {"image/png": {"alt": "Bars"}}
     assert text.text == "100%\nsaved\n"
     assert [cell.id for cell in once.cells] == ["parameters", "code-2"] and once.cells[-1].metadata == {}

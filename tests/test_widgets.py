@@ -49,7 +49,7 @@ def test_frames_show_the_start_and_leave_its_picture_for_a_page_without_widgets(
     widgets.frames({1: picture("one"), 10.0: picture("ten"), "many": picture("many")}, label="ρ", start=10.0)
     (data, metadata) = shown[0]
     assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == "a picture of ten"
-    assert metadata["image/png"]["alt"] == "a picture of ten"
+    assert metadata["image/png"]["alt"] == "a picture of ten" and 'alt="a picture of ten"' in data["text/html"]
     (slider, value), stack = widget_of(data).children[0].children, widget_of(data).children[1]
     assert (slider.min, slider.max, slider.value, stack.selected_index) == (0, 2, 1, 1)
     assert [child.value for child in value.children] == ["<b>1</b>", "<b>10</b>", "<b>many</b>"]
@@ -174,8 +174,8 @@ def test_a_page_without_widgets_shows_the_answer(shown):
     widgets.predict("More than <one>?", 1234.5, 0, 2000, unit="ms")
     (data, _) = shown[0]
     assert data["text/plain"] == "More than <one>? Measured: 1.23e+03 ms."
-    question = "<summary><b>Predict.</b> More than &lt;one&gt;?</summary>"
-    assert data["text/html"] == f"<details>{question}Measured: 1.23e+03 ms.</details>"
+    summary = "<summary><b>Predict.</b> More than &lt;one&gt;?</summary>"
+    assert data["text/html"] == f"<details>{summary}<p>Measured: 1.23e+03 ms.</p></details>"
 
 
 @pytest.mark.parametrize("answer", [-20.0, 0.0, 0.5, 1.0, 7.0])

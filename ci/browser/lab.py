@@ -126,15 +126,23 @@ def run_all(page) -> nbformat.NotebookNode:
 
 
 @contextmanager
-def serving(runs: Path = ROOT / "build" / "browser-runs") -> Iterator[Lab]:
-    """A server and a browser.  runs: the store that the notebooks take their trained networks from, and put them into."""
+def browsing() -> Iterator:
     from playwright.sync_api import sync_playwright  # may be missing, and the tests then say so
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        with server(Path(folder), runs) as (address, token):
-            yield Lab(Path(folder), address, token, browser.new_context())
+        yield browser
         browser.close()
+
+
+@contextmanager
+def serving(browser, runs: Path = ROOT / "build" / "browser-runs") -> Iterator[Lab]:
+    """A server.  runs: the store that the notebooks take their trained networks from, and put them into."""
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        server(Path(folder), runs) as (address, token),
+    ):
+        yield Lab(Path(folder), address, token, browser.new_context())
 
 
 @contextmanager

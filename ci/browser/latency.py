@@ -90,11 +90,11 @@ def run_again(reader: lab.Lab, path: Path) -> float:
     return time.monotonic() - started
 
 
-def waiting() -> pd.DataFrame:
+def waiting(browser) -> pd.DataFrame:
     """A row a wait, in seconds, with what it should be at most."""
-    with tempfile.TemporaryDirectory() as nothing, lab.serving(Path(nothing)) as reader:
+    with tempfile.TemporaryDirectory() as nothing, lab.serving(browser, Path(nothing)) as reader:
         rows = [("00: Run All to the first moving slider, nothing stored", first_slider(reader), 10)]
-    with lab.serving() as reader:
+    with lab.serving(browser) as reader:
         rows += [(f"{path.stem[:2]}: Run All again", run_again(reader, path), 15) for path in lab.COURSE]
     return pd.DataFrame(rows, columns=["wait", "seconds", "aim seconds"]).round(1)
 
@@ -102,9 +102,10 @@ def waiting() -> pd.DataFrame:
 if __name__ == "__main__":
     if lab.missing():
         sys.exit(lab.missing())
-    with lab.serving() as reader:
-        tables = {"sliders": measure(reader)}
-    tables["waiting"] = waiting()
+    with lab.browsing() as browser:
+        with lab.serving(browser) as reader:
+            tables = {"sliders": measure(reader)}
+        tables["waiting"] = waiting(browser)
     for name, table in tables.items():
         print(table.to_string(index=False))
         table.assign(hardware=hardware(torch.device("cpu"))).to_csv(FOLDER / "benchmarks" / f"{name}.csv", index=False)

@@ -22,6 +22,7 @@ PLACE = f"""async () => {{
     const right = Math.max(...places.map(place => place.right)), bottom = Math.max(...places.map(place => place.bottom));
     return {{x, y, width: right - x, height: bottom - y}};
 }}"""
+UNNAMED = "() => [...document.querySelectorAll('.jp-OutputArea-output img')].filter(picture => !picture.alt).length"
 OF_CELLS = f"""() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(cell => ({OF_AREA})(cell).length)"""
 CELL = """handle => {
     const cells = [...document.querySelectorAll('.jp-Notebook .jp-Cell')];

@@ -67,7 +67,7 @@ def main() -> None:
     if lab.missing():
         sys.exit(lab.missing())
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with lab.serving() as reader:
+    with lab.browsing() as browser, lab.serving(browser) as reader:
         for path in options.notebooks:
             with reader.open(reader.copy(path, f"shown/{path.name}", mode=options.mode)) as page:
                 lab.run_all(page)

@@ -16,12 +16,6 @@ of_the_course = pytest.mark.parametrize("path", lab.COURSE, ids=lambda path: pat
 FAR_BEYOND = 10  # times the aim: a busy machine is slower, and a broken slider much slower
 
 
-@pytest.fixture(scope="session")
-def reader():
-    with lab.serving() as reader:
-        yield reader
-
-
 @of_the_course
 def test_runs_and_every_slider_moves_its_picture(reader, path):
     with reader.open(reader.copy(path, f"quick/{path.name}", mode="quick")) as page:
@@ -30,6 +24,7 @@ def test_runs_and_every_slider_moves_its_picture(reader, path):
         if any("widgets.live(" in cell.source for cell in notebook.cells):
             assert pictures.sliders(page)
         assert not pictures.findings(page)
+        assert page.evaluate(pictures.UNNAMED) == 0, "a picture without alt text"
         assert not page.errors
 
 

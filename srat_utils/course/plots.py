@@ -7,11 +7,9 @@ vermillion ▲ for under-represented ones; clean accuracy is filled, robust accu
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from ..evaluation import of_kind
+from .svg import bundle, tag
 
 WELL, UNDER = "#0072B2", "#D55E00"
 COLOURS = {"well": WELL, "under": UNDER}
@@ -57,11 +56,10 @@ class Picture:
         return png(self.figure)
 
     def html(self) -> str:
-        source = base64.b64encode(self.png()).decode()
-        return f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" style="max-width:100%">'
+        return tag(self.png(), self.alt)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        return bundle(self.png(), self.alt)
 
 
 def png(figure: Figure) -> bytes:

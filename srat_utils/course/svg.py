@@ -162,7 +162,19 @@ class Panels:
         return rasterised(self)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt, "width": self.width}}
+        return bundle(self.png(), self.alt, width=self.width)
+
+
+def tag(image: bytes, alt: str, **size: int) -> str:
+    source = base64.b64encode(image).decode()
+    sizes = "".join(f' {name}="{value}"' for name, value in size.items())
+    return f'<img src="data:image/png;base64,{source}" alt="{escape(alt)}"{sizes} style="max-width:100%">'
+
+
+def bundle(image: bytes, alt: str, **size: int) -> tuple[dict, dict]:
+    """Data and metadata of an output.  As HTML, too: JupyterLab and nbconvert show a PNG without its alt text."""
+    data = {"text/html": tag(image, alt, **size), "image/png": image, "text/plain": alt}
+    return data, {"image/png": {"alt": alt} | size}
 
 
 def rasterised(drawing: Chart | Panels) -> bytes:

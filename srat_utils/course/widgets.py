@@ -20,7 +20,7 @@ from IPython.display import display
 from ..config import Config
 from ..runs import Run, train
 from ..training import State
-from . import panels
+from . import panels, svg
 
 
 class Picture(Protocol):
@@ -202,7 +202,7 @@ def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidge
     panel, _ = following(draw, {"guess": guess, "revealed": button})
     box = ipywidgets.VBox([heading, ipywidgets.HBox([in_line(guess), button]), panel])
     words = {
-        "text/html": f"<details><summary><b>Predict.</b> {escape(question)}</summary>{escape(revealed)}</details>",
+        "text/html": f"<details><summary><b>Predict.</b> {escape(question)}</summary><p>{escape(revealed)}</p></details>",
         "text/plain": f"{question} {revealed}",
     }
     with_still(box, words, {})
@@ -300,7 +300,7 @@ class LiveTraining:
 def still(picture: Picture) -> tuple[dict, dict]:
     """The picture as data and metadata for a page without widgets."""
     size = {"width": picture.width} if hasattr(picture, "width") else {}
-    return {"image/png": picture.png(), "text/plain": picture.alt}, {"image/png": {"alt": picture.alt} | size}
+    return svg.bundle(picture.png(), picture.alt, **size)
 
 
 def with_still(box: ipywidgets.Widget, instead: dict, metadata: dict) -> None:
