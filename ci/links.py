@@ -45,7 +45,7 @@ def installer(address: str) -> str:
 if "google.colab" in sys.modules:  # anywhere else the course is there already
     !git clone -q --depth 1 {address} /content/srat
     %cd -q /content/srat
-    %pip install -q ."""
+    %pip install -q . -r requirements/course.txt"""
 
 
 def with_mentions(text: str, own: str, files: dict[str, str]) -> str:

@@ -192,7 +192,7 @@ def is_in_words(output) -> bool:
 def canonical_outputs(outputs) -> list:
     """Text and pictures, and a picture's words; of a slider its still, which says that it is one; of a bar nothing."""
     kept = []
-    for output, after in zip(outputs, [*outputs[1:], None], strict=True):
+    for output, after in zip(outputs, [*outputs[1:], None], strict=False):
         if output.output_type == "stream":
             if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
                 kept[-1].text += output.text
