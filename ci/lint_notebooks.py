@@ -117,7 +117,10 @@ def committed(notebook, number: str) -> Iterator:
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield None, "the kernel's name must be python3"
     if notebook.metadata.get("language_info") != LANGUAGE:
-        yield None, "its language_info is incomplete, and `nbconvert --to script` would write a .txt: run `make outputs`"
+        yield (
+            None,
+            "its language_info is incomplete, and `nbconvert --to script` would write a .txt: run `make outputs`",
+        )
     ids = [cell.get("id") for cell in notebook.cells]
     if None in ids or len(set(ids)) < len(ids):
         yield None, "every cell needs an id of its own (nbformat 4.5)"
