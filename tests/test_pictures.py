@@ -1,5 +1,7 @@
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -268,6 +270,45 @@ def test_reading_holds_the_pixels_twice_at_most(tmp_path):
     finally:
         tracemalloc.stop()
     assert len(split.train) == 23 and peak < 2 * 70 * 224 * 224 * 3
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from srat_utils import load_dataset
+
+def held(name):
+    return 1024 * int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+before = held("VmRSS")
+train, test, validation = load_dataset(sys.argv[1], validation=0.2)
+pixels = sum(part.images.nbytes for part in (train, test, validation))
+print(pixels, (held("VmHWM") - before) / pixels)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the system does not say here what a process holds")
+@pytest.mark.parametrize("kind", ["folder", "npz", "npz, channels first"])
+def test_the_process_holds_the_pixels_of_3000_pictures_no_more_than_two_and_a_half_times(tmp_path, kind):
+    number = {"train": 2400, "test": 600}
+    if kind == "folder":
+        path = tmp_path / "pets"
+        for split, count in number.items():
+            for i in range(count):
+                file = path / split / "ab"[i % 2] / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (224, 224), (i % 256, i // 256, len(split))).save(file)
+    else:
+        path, stored = tmp_path / "pets.npz", {}
+        for split, count in number.items():
+            shape = (count, 3, 224, 224) if kind.endswith("first") else (count, 224, 224, 3)
+            stored[f"{split}_images"] = np.random.default_rng(count).integers(0, 256, shape, dtype=np.uint8)
+            stored[f"{split}_labels"] = np.arange(count) % 2
+        np.savez(path, **stored)
+    said = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True).stdout
+    pixels, peak = map(float, said.split())
+    assert pixels == 3000 * 224 * 224 * 3 and 1 < peak < 2.5
 
 
 # --- what a reader may get wrong ---------------------------------------------------------------------------------------
