@@ -138,8 +138,8 @@ def test_natural_training_is_no_ground_to_meet_an_adversary():
     assert "trained without one" in "\n".join(cards.limits(natural, {}))
 
 
-def test_a_table_keeps_a_name_with_a_bar_in_its_cell():
-    assert cards.markdown([["a", "b"], ["x|y", 1]]) == "| a | b |\n| - | - |\n| x\\|y | 1 |"
+def test_a_table_keeps_a_name_with_a_bar_and_a_new_line_in_its_cell():
+    assert cards.markdown([["a", "b"], ["x|y\nz", 1]]) == "| a | b |\n| - | - |\n| x\\|y z | 1 |"
 
 
 def test_the_most_damaging_pictures_are_those_that_fell_deepest(run):
