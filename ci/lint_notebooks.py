@@ -15,7 +15,7 @@ from pathlib import Path
 
 import links
 import nbformat
-from run_notebooks import MODES, SIZE_LIMIT, WIDGET_VIEW, course, parameter_defaults, place, shown, tags
+from run_notebooks import LANGUAGE, MODES, SIZE_LIMIT, WIDGET_VIEW, course, parameter_defaults, place, shown, tags
 
 MOST_CELLS, MOST_LINES, USUAL_LINES, MOST_WORDS, MOST_COLUMNS = 60, 25, 15, 120, 88
 WORDS_PER_LINE = (6, 24)
@@ -121,6 +121,11 @@ def read_after(following) -> bool:
 def committed(notebook, number: str) -> Iterator:
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield None, "the kernel's name must be python3"
+    if notebook.metadata.get("language_info") != LANGUAGE:
+        yield (
+            None,
+            "its language_info is incomplete, and `nbconvert --to script` would write a .txt: run `make outputs`",
+        )
     ids = [cell.get("id") for cell in notebook.cells]
     if None in ids or len(set(ids)) < len(ids):
         yield None, "every cell needs an id of its own (nbformat 4.5)"

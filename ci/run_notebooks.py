@@ -34,6 +34,14 @@ QUICK_SECONDS = 60
 SIZE_LIMIT = 1_500_000
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+# What does not depend on the Python that ran it; `jupyter nbconvert --to script` asks for the ending and the exporter.
+LANGUAGE = {
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 UNREADABLE = object()
 MOVES = "Run this notebook to move it."
@@ -229,7 +237,7 @@ def canonical(notebook):
     clean.metadata["kernelspec"] = nbformat.from_dict(
         {"display_name": "Python 3", "language": "python", "name": "python3"}
     )
-    clean.metadata["language_info"] = nbformat.from_dict({"name": "python", "pygments_lexer": "ipython3"})
+    clean.metadata["language_info"] = nbformat.from_dict(LANGUAGE)
     clean.cells = [cell for cell in clean.cells if not tags(cell) & ADDED_BY_PAPERMILL]
     count = 0
     for cell in clean.cells:

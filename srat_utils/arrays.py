@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .images import DataError, ImageDataset, Split, nearest
+from .images import DataError, ImageDataset, Split, nearest, place_of
 
 READ = re.compile(r"classes|(train|test|val|validation)_(images|labels|exact)")
 
@@ -22,7 +22,12 @@ def read_npz(path: Path, name: str, classes: Sequence[str] | None = None) -> Spl
     """
     arrays = stored_arrays(path)
     if "classes" in arrays:
-        classes = [str(text) for text in arrays["classes"].ravel()]
+        named = arrays["classes"]
+        if named.size == 0 or named.size != max(named.shape, default=1):
+            raise DataError(
+                f"{path}: classes has shape {named.shape}; save the name of label 0, of label 1, …, or leave it out"
+            )
+        classes = [str(text) for text in decoded(named, f"{path}: classes").ravel()]
     numbered = classes is not None
     if not numbered:
         classes = [str(label) for label in np.unique(column(arrays["train_labels"], f"{name} train"))]
@@ -39,8 +44,10 @@ def read_npz(path: Path, name: str, classes: Sequence[str] | None = None) -> Spl
             raise DataError(f"{own}: {prefix}_exact is {exact.dtype} {exact.shape}; it needs one bool an image")
         return dataset.subset(np.flatnonzero(exact))
 
-    validation = [part("validation", prefix) for prefix in ("val", "validation") if f"{prefix}_images" in arrays]
-    return Split(part("train", "train"), part("test", "test"), *validation[:1])
+    validation = [prefix for prefix in ("val", "validation") if f"{prefix}_images" in arrays]
+    if len(validation) > 1:
+        raise DataError(f"{path} has val_images and validation_images; leave one of them, the validation images")
+    return Split(part("train", "train"), part("test", "test"), *(part("validation", prefix) for prefix in validation))
 
 
 def channels_last(images: np.ndarray, name: str) -> np.ndarray:
@@ -68,7 +75,7 @@ def column(labels: np.ndarray, name: str) -> np.ndarray:
             f"{name}: labels have shape {labels.shape}; save one an image, [N] or [N,1] (of one-hot rows: labels.argmax(axis=1))"
         )
     if labels.dtype.kind == "S":
-        return np.char.decode(labels, "utf-8", "replace")
+        return decoded(labels, f"{name}: labels")
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all():
             raise DataError(f"{name}: labels are {labels.dtype} with NaN, which is no class; leave those images out")
@@ -79,11 +86,24 @@ def column(labels: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
+def decoded(texts: np.ndarray, name: str) -> np.ndarray:
+    """Text of bytes.  DataError where they are no UTF-8: what cannot be read would make two classes one."""
+    if texts.dtype.kind != "S":
+        return texts
+    try:
+        return np.char.decode(texts, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} are bytes that are no UTF-8 ({error.object!r}); save them as text") from None
+
+
 def positions(labels: np.ndarray, classes: Sequence[str], name: str) -> np.ndarray:
     """int64 [N]: each label's place among the classes' names."""
-    place, texts = {text: i for i, text in enumerate(classes)}, [str(label) for label in labels.tolist()]
+    texts = [str(label) for label in labels.tolist()]
+    place = {text: i for i, text in enumerate(classes)}
     for text in dict.fromkeys(texts):
         if text not in place:
+            place[text] = place_of(text, classes)
+        if place[text] is None:
             raise DataError(f"{name}: label {text!r} is not among the {len(classes)} classes; {nearest(text, classes)}")
     return np.array([place[text] for text in texts], dtype=np.int64)
 

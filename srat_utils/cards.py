@@ -34,7 +34,7 @@ def with_interval(accuracy: float, images: int) -> str:
 
 def markdown(rows: Sequence[Sequence]) -> str:
     """A table, its first row the head."""
-    lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [[" ".join(str(cell).replace("|", "\\|").split("\n")) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["-"] * len(lines[0]), *lines[1:]])
 
 

@@ -278,7 +278,8 @@ def images_a_class(trial: Trial) -> tuple[bool | None, str]:
     width = np.array([np.ptp(wilson(number // 2, number)) for number in trial.counts])
     rarest = int(trial.counts.argmin())
     seen = f"{(width > WIDE).sum()} of {len(width)} classes have intervals wider than {WIDE:g} points"
-    seen += f"; class {rarest}, {trial.counts[rarest]} images: ± {width[rarest] / 2:.0f}"
+    names = getattr(getattr(trial.model, "spec", None), "classes", range(len(width)))  # any network may be checked
+    seen += f"; class {names[rarest]}, {trial.counts[rarest]} images: ± {width[rarest] / 2:.0f}"
     return (None if (width > WIDE).any() else True), seen
 
 
@@ -328,5 +329,7 @@ def sample(labels: torch.Tensor, size: int, seed: int) -> torch.Tensor:
 def table(findings: Sequence[Finding]) -> str:
     """The findings as a Markdown table, which reads as plain text, too."""
     words = {True: "ok", False: "fails", None: "note"}
-    rows = [(each.name, words[each.ok], each.seen, "" if each.ok else each.advice) for each in findings]
+    rows = [
+        (each.name, words[each.ok], each.seen.replace("|", "\\|"), "" if each.ok else each.advice) for each in findings
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in [("check", "", "seen", "what to do"), ("-",) * 4, *rows])

@@ -136,7 +136,7 @@ class Config:
         self, dataset="digits", *, method="SRAT-CE", adversarial=True, seed=0, device="auto", threads=None, source=None,
         **settings,
     ):  # fmt: skip
-        dataset = os.fspath(dataset)
+        dataset = str(dataset) if isinstance(dataset, os.PathLike) else dataset
         if method not in METHODS:
             raise ConfigError(f"unknown method {method!r}; {nearest(method, METHODS)}")
         if source is None:

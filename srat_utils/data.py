@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from .images import ImageDataset, Split
+from .images import DataError, ImageDataset, Split
 from .imbalance import hold_out_share, make_imbalanced, restrict
 from .pictures import height_width
 from .sources import TEST_SEED, load_source
@@ -39,6 +40,12 @@ def load_dataset(
 
     A set is read from disk once a process.  Raises DataError.
     """
+    for name, number in {"max_per_class": max_per_class, "test_per_class": test_per_class}.items():
+        if number is not None and not (isinstance(number, numbers.Integral) and number > 0):
+            raise DataError(f"{name} is a number of images, 1 or more, or None for all of them, not {number!r}")
+    for name, names in {"classes": classes, "rare": rare}.items():
+        if isinstance(names, str):
+            raise DataError(f"{name} is a list of names, as in [{names!r}], not {names!r}")
     split = load_source(dataset, height_width(size))
     train, test, held = split if classes is None else split.map(lambda part: restrict(part, classes))
     if validation is not None and held is None:

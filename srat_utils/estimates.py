@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from .data import load_dataset
 from .images import DataError, ImageDataset, Split
 from .imbalance import held_counts
 from .models import cpu_threads
+from .pictures import memory
 from .records import ConfigError
 from .sources import KNOWN
 from .terms import Facts
@@ -274,10 +274,7 @@ def memory_of(device: torch.device) -> float | None:
     """Bytes, or None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+    return memory()
 
 
 def duration(seconds: float) -> str:

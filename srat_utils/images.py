@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -80,6 +81,9 @@ class ImageDataset:
         twice = [name for i, name in enumerate(self.classes) if name in self.classes[:i]]
         if twice:
             raise DataError(f"{self.name}: two classes are called {twice[0]!r}; give each a name of its own")
+        for name in self.classes:
+            if name != name.encode("utf-8", "replace").decode():
+                raise DataError(f"{self.name}: the name of class {name!r} is no valid text; give it one in UTF-8")
         for name in self.rare or ():
             if name not in self.classes:
                 raise DataError(f"{self.name}: rare class {name!r} is unknown; {nearest(name, self.classes)}")
@@ -160,6 +164,14 @@ def under_represented(counts: Sequence[int]) -> np.ndarray:
     """
     counts = np.asarray(counts, dtype=np.int64)
     return (counts**2 < counts.max() * counts.min()) & (2 * counts <= counts.max())
+
+
+def place_of(name: str, classes: Sequence[str]) -> int | None:
+    """Where a name stands among the classes; macOS writes an accent as a character of its own, which is the same name."""
+    if name in classes:
+        return classes.index(name)
+    same = [i for i, other in enumerate(classes) if normalize("NFC", other) == normalize("NFC", name)]
+    return same[0] if same else None
 
 
 def to_uint8(images: np.ndarray) -> str:

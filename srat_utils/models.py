@@ -83,11 +83,12 @@ class Classifier(nn.Module):
         return logits if self.prior is None else logits - self.prior, features
 
     @torch.no_grad()
-    def predict(self, images: np.ndarray | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, images: np.ndarray | str | Path | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
         """Class names [N] and probabilities float32 [N,classes] of pictures, in eval mode.
 
-        images: uint8 [N,H,W] or [N,H,W,C], or paths of pictures.  Raises DataError where their size or channels are not
-        those that the network was trained on.
+        images: uint8 [N,H,W] or [N,H,W,C], one picture's [H,W] or [H,W,C], a picture's path, several, or a folder's, all of
+        whose pictures count, however deep, in the order of their paths.  Files are resized, arrays are not: DataError where
+        their size or channels are not those that the network was trained on.
         """
         images = as_images(images, self.spec.size, self.spec.channels)
         device, mode = self.head.weight.device, self.training
@@ -256,9 +257,15 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Classifier:
     for name in ("spec.json", "model.pt"):
         if not (folder / name).is_file():
             raise DataError(f"{folder} has no {name}; name the folder of a finished run or of an export")
-    model = Spec.from_json((folder / "spec.json").read_text(encoding="utf-8")).build()
-    state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
-    if "prior" in state:
-        model.prior = torch.empty_like(state["prior"])
-    model.load_state_dict(state)
+    try:
+        model = Spec.from_json((folder / "spec.json").read_text(encoding="utf-8")).build()
+        state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+        if "prior" in state:
+            model.prior = torch.empty_like(state["prior"])
+        model.load_state_dict(state)
+    except Exception as error:  # json, zip, pickle and torch each have types of their own for a damaged file
+        raise DataError(
+            f"{folder}: spec.json and model.pt are damaged, or not of one network ({type(error).__name__}); copy both again, "
+            "or export the run again"
+        ) from error
     return model.to(device).eval()

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from .images import DataError, ImageDataset, Split, nearest
+from .images import DataError, ImageDataset, Split, nearest, place_of
 
 FOLDERS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
 NAMED = 5  # files that the line about what was left out names
+BITS = 258  # TIFF's bits a channel
 WHITE_OR_BLACK_IS_0 = 262  # TIFF's photometric interpretation, which Pillow follows for 8 bits only
 SEVERAL = ("MPO", "PSD")  # formats whose further frames are previews and layers of the one picture
 
 
-def visible(path: Path) -> list[Path]:
+def visible(path: Path, folders: Iterable[str] = FOLDERS) -> list[Path]:
     """The files below train/, test/ and val/, links followed; a name that begins with a dot is the system's own."""
     files = []
-    for split in filter(lambda split: (path / split).is_dir(), FOLDERS):
+    for split in filter(lambda split: (path / split).is_dir(), folders):
         for place, inner, names in os.walk(path / split, followlinks=True, onerror=unreadable):
             here = Path(place)
             inner[:] = [name for name in inner if name[0] != "." and not leads_back(here / name)]
@@ -32,8 +35,11 @@ def visible(path: Path) -> list[Path]:
 
 
 def leads_back(folder: Path) -> bool:
-    """Whether this is a link to a folder that holds it."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+    """Whether this is a link to a folder that holds it, by way of other links, too."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(above.resolve().is_relative_to(target) for above in folder.parents)
 
 
 def unreadable(error: OSError):
@@ -57,13 +63,12 @@ def sorted_out(path: Path, stamped: tuple) -> tuple[list[Path], list[str]]:
 
     A picture is what Pillow opens, whatever its name; a file that only bears a picture's ending is damaged, not left out.
     """
-    Image.init()
     pictures, left_out = [], []
     for file, *_ in stamped:
         inside = file.relative_to(path)
         if len(inside.parts) < 3:
             left_out.append(f"{inside.as_posix()} (in no class folder)")
-        elif Image.EXTENSION.get(file.suffix.lower()) in Image.OPEN or opens(file):
+        elif is_picture(file):
             pictures.append(file)
         else:
             left_out.append(f"{inside.as_posix()} (no picture)")
@@ -72,12 +77,43 @@ def sorted_out(path: Path, stamped: tuple) -> tuple[list[Path], list[str]]:
     return pictures, left_out
 
 
+def is_picture(file: Path) -> bool:
+    Image.init()
+    # A pipe or a device would keep whoever opens it waiting.
+    return file.is_file() and (Image.EXTENSION.get(file.suffix.lower()) in Image.OPEN or opens(file))
+
+
 def opens(file: Path) -> bool:
     try:
-        with Image.open(file):
+        with without_a_limit(), Image.open(file):
             return True
     except Exception:  # each of Pillow's readers has types of its own for what it does not know
         return False
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder, however deep, in the order of their paths; one line names what is left out.  DataError without any."""
+    files = visible(folder, ["."])
+    pictures = [file for file in files if is_picture(file)]
+    if not pictures:
+        raise DataError(f"{folder} has no pictures; name a folder that has some, or pictures")
+    tell_left_out(
+        folder,
+        len(pictures),
+        [f"{file.relative_to(folder)} (no picture)" for file in files if file not in set(pictures)],
+    )
+    return pictures
+
+
+def tell_left_out(path: Path, read: int, left_out: list[str]) -> None:
+    if left_out:
+        named = ", ".join(left_out[:NAMED]) + (", …" if len(left_out) > NAMED else "")
+        print(printable(f"{path.name}: {read:,} pictures read, {len(left_out):,} left out: {named}"), flush=True)
+
+
+def printable(text: str) -> str:
+    """A name whose bytes are no UTF-8, as an archive of another system leaves them, can be printed escaped only."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_folder(path: Path, stamped: tuple, size: tuple[int, int] | None = None) -> Split:
@@ -88,23 +124,28 @@ def read_folder(path: Path, stamped: tuple, size: tuple[int, int] | None = None)
     silence would be another set.
     """
     classes = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir() and entry.name[0] != ".")
+    validation = [name for name, part in FOLDERS.items() if part == "validation" and (path / name).is_dir()]
+    if len(validation) > 1:
+        raise DataError(
+            f"{path} has {' and '.join(f'{name}/' for name in validation)}; leave one of them, the validation images"
+        )
     files, left_out = sorted_out(path, stamped)
     places = [file.relative_to(path).parts for file in files]
+    label_of = {}
     for split, name in dict.fromkeys(place[:2] for place in places):
-        if name not in classes:
+        label_of[name] = place_of(name, classes)
+        if label_of[name] is None:
             raise DataError(
                 f"{path / split / name}: class {name!r} is not in {path / 'train'}; {nearest(name, classes)}"
             )
     images, more = read_pictures(files, size)
     left_out = [f"{file.relative_to(path).as_posix()} (frames 2…{frames})" for file, frames in more] + left_out
-    if left_out:
-        named = ", ".join(left_out[:NAMED]) + (", …" if len(left_out) > NAMED else "")
-        print(f"{path.name}: {len(files):,} pictures read, {len(left_out):,} left out: {named}", flush=True)
+    tell_left_out(path, len(files), left_out)
     parts = {}
     for split in dict.fromkeys(FOLDERS.values()):
         own = [i for i, place in enumerate(places) if FOLDERS[place[0]] == split]
         if own:  # neighbours, as the files are sorted
-            labels = np.array([classes.index(places[i][1]) for i in own])
+            labels = np.array([label_of[places[i][1]] for i in own])
             name = f"{path.name} {split}" + (f" ({resized_to(size)})" if size else "")
             parts[split] = ImageDataset(images[own[0] : own[-1] + 1], labels, classes, name)
         elif split != "validation":
@@ -117,6 +158,8 @@ def read_pictures(files: list[Path], size: tuple[int, int] | None) -> tuple[np.n
     images, more = np.empty((0, 0, 0, 0), np.uint8), []
     for i, file in enumerate(files):
         picture, frames = read_picture(file)
+        if i == 0:
+            must_fit(len(files), (*(size or picture.shape[:2]), picture.shape[2]))
         picture = picture if size is None else resize(picture, size)
         if i == 0:
             images = np.empty((len(files), *picture.shape), np.uint8)
@@ -133,6 +176,34 @@ def read_pictures(files: list[Path], size: tuple[int, int] | None) -> tuple[np.n
     return images, more
 
 
+def must_fit(number: int, shape: tuple[int, ...]) -> None:
+    """DataError where so many pictures are more than this machine's memory, before it runs out: the system would end the process."""
+    needed, there = number * math.prod(shape), memory()
+    if there is not None and needed > there:
+        raise DataError(
+            f"{number:,} pictures of {shape[1]}×{shape[0]} pixels take {needed / 1e9:,.0f} GB of memory, and this machine has "
+            f"{there / 1e9:,.0f}; size=… makes them smaller, as in size=64"
+        )
+
+
+def memory() -> float | None:
+    """Bytes of memory in this machine, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+@contextmanager
+def without_a_limit() -> Iterator[None]:
+    """Pillow warns of pictures above 89 million pixels, and refuses twice as many, as an attack: here they are the reader's own."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def read_picture(path: Path) -> tuple[np.ndarray, int]:
     """uint8 [H,W,1] of a grey picture, [H,W,3] of any other, as a viewer shows it, and the number of frames in the file.
 
@@ -140,10 +211,12 @@ def read_picture(path: Path) -> tuple[np.ndarray, int]:
     scaled to 8.  Colour profiles are not applied.
     """
     try:
-        with Image.open(path) as picture:
+        with without_a_limit(), Image.open(path) as picture:
             frames = 1 if picture.format in SEVERAL else getattr(picture, "n_frames", 1)
             picture.load()
             return np.atleast_3d(np.asarray(eight_bits(upright(picture), picture))), frames
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check the path") from None
     except Exception as error:  # each of Pillow's readers has types of its own for a damaged file
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())}); save it again as an 8-bit PNG, or remove it"
@@ -165,9 +238,12 @@ def eight_bits(picture: Image.Image, opened: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or (picture.mode == "I" and opened.format in ("PNG", "PPM")):
         if "transparency" in picture.info or getattr(opened, "tag_v2", {}).get(WHITE_OR_BLACK_IS_0) == 0:
             raise ValueError("16 bits a channel, with a transparent value or white as 0")
-        return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
+        bits = int(np.max(getattr(opened, "tag_v2", {}).get(BITS, 16)))  # 12 in a scanner's or a microscope's TIFF
+        return Image.fromarray(np.rint(np.asarray(picture) * (255 / (2**bits - 1))).astype(np.uint8))
     if picture.mode[0] in "IF":
-        raise ValueError("more than 16 bits a channel, whose range the file does not state")
+        raise ValueError(
+            "signed or fractional pixels, or more than 16 bits a channel, whose range the file does not state"
+        )
     grey = picture.mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))

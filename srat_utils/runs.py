@@ -213,7 +213,7 @@ class Run:
                 self.model, images.float() / 255, labels, self.config.evaluation_attack, size=min(checks.SAMPLE, size)
             )
 
-    def predict(self, images: np.ndarray | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, images: np.ndarray | str | Path | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
         """Class names and probabilities of pictures: see `Classifier.predict`."""
         return self.model.predict(images)
 

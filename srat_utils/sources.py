@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +18,19 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from .arrays import read_npz
-from .images import DataError, ImageDataset, Split, nearest
+from .images import DataError, ImageDataset, Split, nearest, to_uint8
 from .imbalance import hold_out
-from .pictures import read_folder, read_pictures, resize, resized_to, sorted_out, stamp, unreadable
+from .pictures import (
+    must_fit,
+    pictures_in,
+    read_folder,
+    read_pictures,
+    resize,
+    resized_to,
+    sorted_out,
+    stamp,
+    unreadable,
+)
 from .places import absolute, kept_in
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -138,15 +148,28 @@ def from_torchvision(name: str, folder: Path, *, download: bool) -> Split:
 
 
 def own_path(dataset: str | Path) -> Path:
-    path = absolute(dataset)
-    if path.is_dir():
+    if not isinstance(dataset, (str, os.PathLike)):
+        raise DataError(
+            f"a dataset is {', '.join(KNOWN)}, or the path of an .npz or a folder, not {type(dataset).__name__}; "
+            "numpy.savez makes an .npz of arrays"
+        )
+    try:
+        path = absolute(dataset)
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError) as error:  # a name that no disk takes
+        raise DataError(
+            f"{str(dataset)[:80]!r} is no path ({getattr(error, 'strerror', None) or error}); check it"
+        ) from None
+    if is_folder:
         for split in ("train", "test"):
             if not (path / split).is_dir():
+                there = ", ".join(f"{entry.name}/" for entry in sorted(path.iterdir())[:3] if entry.is_dir())
                 raise DataError(
-                    f"{path} has no folder {split}/; put the pictures into train/<class>/ and test/<class>/"
+                    f"{path} has no folder {split}/{f' (but {there})' if there else ''}; put the pictures into "
+                    "train/<class>/ and test/<class>/"
                 )
         return path
-    if path.is_file():
+    if is_file:
         if path.suffix.lower() != ".npz":
             raise DataError(
                 f"{path} is neither an .npz nor a folder train/<class>/*, test/<class>/*; save your images as one of them"
@@ -174,7 +197,8 @@ def source_hash(dataset: str | Path) -> str:
 def content_hash(path: Path, stamped: tuple) -> str:
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted_out(path, stamped)[0]:
-        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n".encode())
+        said = f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n"
+        digest.update(said.encode("utf-8", "backslashreplace"))
         try:
             with file.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):
@@ -194,19 +218,40 @@ def slug(dataset: str | Path) -> str:
 def own_images(path: Path, stamped: tuple, size: tuple[int, int] | None) -> Split:
     split = read_folder(path, stamped, size) if path.is_dir() else resized(read_npz(path, path.name), size)
     split.checked()
-    trained = {pixels(picture) for picture in split.train.images}
-    repeated = [
-        f"{count:,} of {len(part):,} {name} pictures"
-        for name, part in zip(split._fields[1:], split[1:], strict=True)
-        if part is not None and (count := sum(pixels(picture) in trained for picture in part.images))
-    ]
-    if repeated:
-        print(
-            f"{path.name}: {' and '.join(repeated)} are in the training set too, pixel for pixel; "
-            "accuracy on them says nothing of new pictures",
-            flush=True,
-        )
+    for line in repeated(split):
+        print(f"{path.name}: {line}", flush=True)
     return split
+
+
+def repeated(split: Split) -> Iterator[str]:
+    """What to say of pictures that are there more than once, pixel for pixel."""
+    first: dict[bytes, int] = {}  # a training picture → the label that it has first
+    twice = otherwise = 0
+    for picture, label in zip(map(pixels, split.train.images), split.train.labels.tolist(), strict=True):
+        twice += picture in first
+        otherwise += first.setdefault(picture, label) != label
+    if twice:
+        yield (
+            f"{twice:,} of {len(split.train):,} training pictures repeat another"
+            + (f", {otherwise:,} of them as another class" if otherwise else "")
+            + "; leave them out, or some may be trained on and held out for validation, too"
+        )
+    test, validation = ([] if part is None else [*map(pixels, part.images)] for part in split[1:])
+    chosen_on = set(validation) - set(first)
+    for where, others, parts in (
+        ("training", first, {"test": test, "validation": validation}),
+        ("validation", chosen_on, {"test": test}),
+    ):
+        counts = [
+            f"{count:,} of {len(own):,} {name} pictures"
+            for name, own in parts.items()
+            if (count := sum(picture in others for picture in own))
+        ]
+        if counts:
+            yield (
+                f"{' and '.join(counts)} are in the {where} set too, pixel for pixel; accuracy on them says nothing of new "
+                "pictures"
+            )
 
 
 def pixels(picture: np.ndarray) -> bytes:
@@ -217,6 +262,8 @@ def pixels(picture: np.ndarray) -> bytes:
 def resized(split: Split, size: tuple[int, int] | None) -> Split:
     if size is None:
         return split
+    for part in filter(None, split):
+        must_fit(len(part), (*size, part.images.shape[3]))
     return split.map(
         lambda part: replace(
             part,
@@ -242,19 +289,41 @@ def check(dataset: str | Path) -> None:
         own_path(dataset)
 
 
-def as_images(images: np.ndarray | Sequence[str | Path], size: tuple[int, int], channels: int) -> np.ndarray:
-    """uint8 [N,H,W,C] of arrays [N,H,W] or [N,H,W,C], or of paths of pictures, which are resized to (height, width).
+def as_images(images: np.ndarray | str | Path | Sequence, size: tuple[int, int], channels: int) -> np.ndarray:
+    """uint8 [N,H,W,C] of arrays [N,H,W] or [N,H,W,C], of one picture's [H,W] or [H,W,C], or of a path or paths.
 
-    DataError where an array has another size, type or number of channels.
+    A path is that of a picture or of a folder, all of whose pictures count, in the order of `pictures_in`; files are resized to
+    (height, width), arrays are not.  DataError where an array has another size, type or number of channels.
     """
+    if isinstance(images, (str, os.PathLike)):
+        place = absolute(images)
+        images = pictures_in(place) if place.is_dir() else [place]
     if not isinstance(images, np.ndarray):
-        images, _ = read_pictures([absolute(path) for path in images], size)
-        if images.shape[3] < channels:
-            images = np.repeat(images, channels, axis=3)
+        images = from_files(images, size, channels)
+    if images.shape == size or (images.shape == (*size, channels) and images.shape[1:] != size):
+        images = images[None]
     images = images[..., None] if images.ndim == 3 else images
-    if images.dtype != np.uint8 or images.shape[1:] != (*size, channels):
+    if images.dtype != np.uint8:
+        raise DataError(f"pixels are {images.dtype}; this network takes uint8, 0…255: {to_uint8(images)}")
+    if images.shape[1:] != (*size, channels):
+        remedy = "resize them, or convert their colours, to that"
+        if images.shape[1:] == (channels, *size):
+            remedy = "images.transpose(0, 2, 3, 1) is that"
         raise DataError(
-            f"pictures are {images.dtype} {images.shape[1:]}; this network was trained on uint8 {(*size, channels)}: "
-            "resize them, or convert their colours, to that"
+            f"pictures are uint8 {images.shape[1:]}; this network was trained on uint8 {(*size, channels)}: {remedy}"
         )
     return images
+
+
+def from_files(paths: Iterable[str | Path], size: tuple[int, int], channels: int) -> np.ndarray:
+    paths = list(paths) if isinstance(paths, Iterable) else [paths]
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise DataError(
+                "pictures are one uint8 array [N,H,W] or [N,H,W,C] (numpy.stack makes it of several), or paths, not "
+                f"{type(path).__name__}"
+            )
+    if not paths:
+        return np.empty((0, *size, channels), np.uint8)
+    images, _ = read_pictures([absolute(path) for path in paths], size)
+    return np.repeat(images, channels, axis=3) if images.shape[3] < channels else images

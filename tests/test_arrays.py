@@ -80,6 +80,19 @@ def test_labels_of_any_kind_name_their_classes(tmp_path, labels, classes, codes,
     assert train.classes == classes and train.labels.tolist() == list(codes) and test.labels.tolist() == list(codes)[:6]
 
 
+def test_names_that_look_the_same_are_the_same(tmp_path):
+    composed = np.array(["café", "dog", "eel"] * 4)
+    path = save(tmp_path / "mine.npz", train_labels=composed, test_labels=np.array(["dog", "cafe\u0301", "eel"] * 2))
+    assert load_dataset(path).test.labels.tolist() == [1, 0, 2] * 2
+
+
+@pytest.mark.parametrize("laid", [np.asfortranarray, lambda images: images[:, ::-1], lambda images: images[..., ::-1]])
+def test_arrays_in_any_order_of_memory(tmp_path, laid):
+    images = laid(arrays()["train_images"])
+    train = load_dataset(save(tmp_path / "mine.npz", train_images=images)).train
+    assert np.array_equal(train.images, images) and np.array_equal(train.tensors()[0].permute(0, 2, 3, 1), images)
+
+
 def test_labels_in_text_take_the_order_of_the_names(tmp_path):
     labels = np.array(["a", "b", "c"] * 4)
     path = save(tmp_path / "mine.npz", train_labels=labels, test_labels=labels[:6], classes=np.array(["c", "a", "b"]))
@@ -127,6 +140,17 @@ def test_what_is_no_part_of_the_set_may_hold_anything(tmp_path):
         ),
         ({"train_images": np.ones((12, 5, 4, 3), np.uint8)}, ("no pixel is above 1 of 255", "0…1 cast to uint8")),
         ({"train_labels": np.zeros(12, int), "test_labels": np.zeros(6, int)}, ("only class '0'", "at least two")),
+        ({"classes": np.array([["0", "a"], ["1", "b"]])}, ("classes has shape (2, 2)", "the name of label 0")),
+        ({"classes": np.array([])}, ("classes has shape (0,)",)),
+        ({"classes": np.array(["\udcff", "b", "c"])}, (r"the name of class '\udcff' is no valid text", "UTF-8")),
+        ({"train_labels": np.array([b"\xe9", b"\xe8"] * 6)}, ("train: labels are bytes", r"b'\xe9'", "as text")),
+        (
+            {"val_images": arrays()["test_images"], "val_labels": np.arange(6) % 3}
+            | {"validation_images": arrays()["test_images"], "validation_labels": np.arange(6) % 3},
+            ("has val_images and validation_images", "leave one"),
+        ),
+        ({"train_images": FLOATS + np.inf}, ("from inf to inf, bring them to 0…255",)),
+        ({"train_images": arrays()["train_images"].astype(np.int16)}, ("int16", "images.round().astype('uint8')")),
         ({"train_exact": np.ones(3, bool)}, ("train_exact", "one bool an image")),
         (
             {"train_labels": np.array([None] * 12)},

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 import torch
 from made_up import save
 
-from srat_utils import PAPER, STRONG, Config, cards, train
+from srat_utils import PAPER, STRONG, Config, cards, checks, train
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
 
@@ -95,6 +96,24 @@ def test_the_card_has_every_class_under_both_protocols_with_intervals(run):
         assert part in text
 
 
+def test_the_card_has_what_the_checks_found(run, monkeypatch):
+    found = [checks.Finding("larger ε", False, "accuracy 20.0 at 0.1, 30.0 at 0.2", "report the lowest")]
+    monkeypatch.setattr(checks, "run", lambda *arguments, **options: found)
+    text = type(run)(TINY, run.folder).card(protocols=(PAPER,))
+    assert "| larger ε | fails | accuracy 20.0 at 0.1, 30.0 at 0.2 | report the lowest |" in text
+
+
+def test_the_check_of_images_a_class_calls_it_by_its_name():
+    trial = SimpleNamespace(
+        model=SimpleNamespace(spec=SimpleNamespace(classes=("b", "a|x"))), counts=np.array([400, 12])
+    )
+    ok, seen = checks.images_a_class(trial)
+    assert ok is None and "; class a|x, 12 images: ± " in seen
+    assert "; class a\\|x, 12" in checks.table([checks.Finding("images a class", ok, seen, "")])
+    trial.model = object()
+    assert "; class 1, 12 images: ± " in checks.images_a_class(trial)[1]
+
+
 def test_a_protocol_that_cannot_be_measured_is_named_and_the_rest_stays(run):
     def gone(config):
         raise DataError("the images have moved")
@@ -138,8 +157,8 @@ def test_natural_training_is_no_ground_to_meet_an_adversary():
     assert "trained without one" in "\n".join(cards.limits(natural, {}))
 
 
-def test_a_table_keeps_a_name_with_a_bar_in_its_cell():
-    assert cards.markdown([["a", "b"], ["x|y", 1]]) == "| a | b |\n| - | - |\n| x\\|y | 1 |"
+def test_a_table_keeps_a_name_with_a_bar_and_a_new_line_in_its_cell():
+    assert cards.markdown([["a", "b"], ["x|y\nz", 1]]) == "| a | b |\n| - | - |\n| x\\|y z | 1 |"
 
 
 def test_the_most_damaging_pictures_are_those_that_fell_deepest(run):

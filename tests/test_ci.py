@@ -12,10 +12,14 @@ import zmq.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_client.session import Session
+from nbconvert.exporters import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from run_notebooks import canonical, execution_findings, on_a_terminal, parameter_findings, parsed
 
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+KERNEL = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": run_notebooks.LANGUAGE,
+}
 PARAMETERS = 'mode = "laptop"\nfast = True\nrate = 0.1\nepochs = None'
 
 
@@ -191,6 +195,14 @@ def test_canonical_keeps_the_still_picture_and_drops_the_widget():
     assert canonical(once) == once
 
 
+@pytest.mark.parametrize("path", run_notebooks.course(), ids=lambda path: path.stem)
+def test_a_notebook_becomes_a_python_script(path):
+    for made in (nbformat.read(path, as_version=4), canonical(nbformat.read(path, as_version=4))):
+        body, resources = ScriptExporter().from_notebook_node(made)
+        assert resources["output_extension"] == ".py" and 'mode = "laptop"' in body
+        compile(body, path.stem, "exec")
+
+
 def test_a_bar_that_clears_itself_leaves_nothing():
     assert on_a_terminal("\r 50%|###\r         \r") == ""
     assert on_a_terminal("\rlong line\rshort\nnext") == "shortline\nnext"
@@ -287,7 +299,8 @@ def test_the_lint_notes_a_long_cell_without_failing(tmp_path):
 def test_the_lint_finds_another_kernel_a_widget_state_and_no_notebook_at_all(tmp_path):
     spec = {"kernelspec": {"name": "srat", "display_name": "srat"}, "widgets": {}}
     failures, _ = course(tmp_path, metadata=spec)
-    assert ["python3" in failures[0], "widget state" in failures[1]] == [True, True]
+    said = ("python3", "language_info is incomplete", "widget state")
+    assert [part in failure for part, failure in zip(said, failures, strict=True)] == [True] * 3
     path = tmp_path / "02_broken.ipynb"
     path.write_text("{")
     assert "no valid notebook" in lint_notebooks.lint(path)[0][0]

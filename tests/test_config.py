@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import pickle
+from itertools import pairwise
+from string import ascii_letters, digits
 
 import numpy as np
 import pytest
@@ -166,6 +168,19 @@ def test_configs_survive_json():
 def test_the_name_tells_people_what_it_is_and_ends_in_the_fingerprint():
     config = Config(method="CB-Reweight", adversarial=False, classes=("1", "7"), seed=4, weight_ratio=10)
     assert config.name == f"digits-step-25-1-7-CB-Reweight-natural-seed4-{config.fingerprint}"
+
+
+def test_the_name_of_own_images_and_classes_is_that_of_one_folder_on_any_system(tmp_path):
+    names = ("a/b: c?", "CON", "dog. ", "..", "x" * 200)
+    labels = np.arange(5)
+    images = np.full((5, 4, 4), 200, np.uint8)
+    path = tmp_path / "what* is|it.npz"
+    np.savez(
+        path, train_images=images, test_images=images, train_labels=labels, test_labels=labels, classes=np.array(names)
+    )
+    for pair in pairwise(names):
+        name = Config(path, classes=pair).name
+        assert set(name) <= {*ascii_letters, *digits, "-"} and len(name) < 255
 
 
 def test_the_fingerprint_of_your_own_images_follows_their_content(tmp_path):

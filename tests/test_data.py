@@ -128,3 +128,16 @@ def test_an_npz_of_two_sizes_is_resized_to_one(tmp_path):
 @pytest.mark.parametrize("size", [0, -3, (8,), (8, 0), (8, 8, 3), "32", 8.5, (8.0, 8)])
 def test_sizes_that_are_none(size):
     says("size is a number of pixels or (height, width)", of=lambda: load_dataset("digits", size=size))
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "3"])
+def test_numbers_of_images_that_are_none(number):
+    for name in ("max_per_class", "test_per_class"):
+        says(
+            f"{name} is a number of images", "1 or more", of=lambda name=name: load_dataset("digits", **{name: number})
+        )
+
+
+def test_one_name_is_no_list_of_names():
+    for name in ("classes", "rare"):
+        says(f"{name} is a list of names, as in ['7']", of=lambda name=name: load_dataset("digits", **{name: "7"}))

@@ -1,15 +1,19 @@
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
 import pytest
-from made_up import picture_folder, says
+from made_up import picture_folder, save, says
 from PIL import Image
 
+from srat_utils import pictures
 from srat_utils.data import load_dataset
 from srat_utils.images import DataError
 from srat_utils.pictures import read_picture, stamp
+from srat_utils.sources import source_hash
 
 ORIENTATION = 274
 RANDOM = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -111,12 +115,19 @@ def test_pixels_whose_range_is_not_stated_are_refused(tmp_path, array):
     says("a.tif cannot be read", "whose range", "8-bit PNG", of=lambda: read(tmp_path / "a.tif", array))
 
 
-def bare_tiff(array, photometric):
-    """One strip, little endian; Pillow would not write 16 bits with white as 0."""
-    (h, w), bits, data = array.shape, 8 * array.itemsize, array.tobytes()
+def bare_tiff(array, photometric, bits=None, data=None):
+    """One strip, little endian; Pillow would write neither 16 bits with white as 0 nor 12 bits."""
+    (h, w), bits, data = array.shape, bits or 8 * array.itemsize, data or array.tobytes()
     tags = {256: w, 257: h, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: h, 279: len(data)}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_12_bits_are_scaled_to_8(tmp_path):
+    deep = np.array([[0, 2048, 4095, 16]], np.uint16)
+    packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in deep.reshape(-1, 2).tolist())
+    (tmp_path / "a.tif").write_bytes(bare_tiff(deep, 1, bits=12, data=packed))
+    assert read_picture(tmp_path / "a.tif")[0][..., 0].tolist() == [[0, 128, 255, 1]]
 
 
 def test_white_as_0_is_turned_round_or_refused(tmp_path):
@@ -214,6 +225,9 @@ def test_links_are_followed_and_a_circle_is_not(tmp_path):
         pytest.skip("no links on this disk")
     train, test, _ = load_dataset(path)
     assert train.classes == ("cat", "dog", "eel") and train.counts == [3, 3, 3] and test.counts == [2, 2, 2]
+    (path / "train" / "cat" / "dog").symlink_to(path / "train" / "dog")
+    (path / "train" / "dog" / "cat").symlink_to(path / "train" / "cat")  # each by way of the other
+    assert load_dataset(path).train.counts == [6, 6, 3]
     (path / "train" / "cat" / "gone.png").symlink_to(path / "nowhere.png")
     says("gone.png cannot be read", "remove it", of=lambda: load_dataset(path))
 
@@ -232,6 +246,61 @@ def test_what_is_left_out_is_counted_and_named_in_one_line(tmp_path, capsys):
         "pets: 11 pictures read, 6 left out: train/dog/moving.gif (frames 2…3), test/dog/Thumbs.db (no picture), "
         "train/cat/a.txt (no picture), train/stray.png (in no class folder), extra/ (outside train/ and test/), …\n"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_left_out_and_nobody_waits_for_it(tmp_path, capsys):
+    path = picture_folder(tmp_path / "pets")
+    os.mkfifo(path / "train" / "cat" / "pipe.png")
+    assert load_dataset(path).train.counts == [3, 3]
+    assert "1 left out: train/cat/pipe.png (no picture)" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_panorama_is_a_picture_too(tmp_path, monkeypatch):
+    path = picture_folder(tmp_path / "pets")
+    Image.new("RGB", (60, 50), (99, 0, 0)).save(path / "train" / "cat" / "wide.png")
+    for limit in (2000, 1000):  # of pixels: above one Pillow warns, above two it refuses
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert load_dataset(path, size=(limit // 1000, 5)).train.counts == [4, 3]
+        assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pictures_that_no_memory_holds_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    folder, array = picture_folder(tmp_path / "pets"), save(tmp_path / "mine.npz")
+    for path in (folder, array):
+        says(
+            "1000000×1000000 pixels take",
+            "GB of memory",
+            "size=64",
+            of=lambda path=path: load_dataset(path, size=10**6),
+        )
+    monkeypatch.setattr(pictures, "memory", lambda: 10 * 5 * 6 * 3 - 1)
+    says("10 pictures of 6×5 pixels", of=lambda: load_dataset(folder))
+    monkeypatch.setattr(pictures, "memory", lambda: 10 * 5 * 6 * 3)
+    assert len(load_dataset(folder).train) == 6
+
+
+@pytest.mark.parametrize("train, test", [("café", "cafe\u0301"), ("cafe\u0301", "café")])
+@pytest.mark.skipif(sys.platform == "darwin", reason="one folder here")
+def test_a_class_is_the_same_however_its_accent_is_written(tmp_path, train, test):
+    path = picture_folder(tmp_path / "pets", classes=(train, "dog"))
+    (path / "test" / train).rename(path / "test" / test)
+    split = load_dataset(path)
+    assert split.train.classes == (train, "dog") and split.test.counts == [2, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text here")
+def test_names_that_are_no_text_are_told_of(tmp_path, capsys):
+    path = picture_folder(tmp_path / "pets")
+    odd = os.fsdecode(b"caf\xe9")
+    (path / "train" / "cat" / "0.png").rename(path / "train" / "cat" / f"{odd}.png")
+    (path / "train" / "cat" / odd).write_text("no picture")
+    assert load_dataset(path).train.counts == [3, 3] and len(source_hash(path)) == 12
+    assert r"train/cat/caf\udce9 (no picture)" in capsys.readouterr().out
+    for split in ("train", "test"):
+        (path / split / "cat").rename(path / split / odd)
+    says("the name of class", r"caf\udce9", "UTF-8", of=lambda: load_dataset(path))
 
 
 def test_a_reading_is_kept_until_a_file_changes(tmp_path):
@@ -270,6 +339,45 @@ def test_reading_holds_the_pixels_twice_at_most(tmp_path):
     assert len(split.train) == 23 and peak < 2 * 70 * 224 * 224 * 3
 
 
+PEAK = """
+import re, sys
+from pathlib import Path
+from srat_utils import load_dataset
+
+def held(name):
+    return 1024 * int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+before = held("VmRSS")
+train, test, validation = load_dataset(sys.argv[1], validation=0.2)
+pixels = sum(part.images.nbytes for part in (train, test, validation))
+print(pixels, (held("VmHWM") - before) / pixels)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the system does not say here what a process holds")
+@pytest.mark.parametrize("kind", ["folder", "npz", "npz, channels first"])
+def test_the_process_holds_the_pixels_of_3000_pictures_no_more_than_two_and_a_half_times(tmp_path, kind):
+    number = {"train": 2400, "test": 600}
+    if kind == "folder":
+        path = tmp_path / "pets"
+        for split, count in number.items():
+            for i in range(count):
+                file = path / split / "ab"[i % 2] / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (224, 224), (i % 256, i // 256, len(split))).save(file)
+    else:
+        path, stored = tmp_path / "pets.npz", {}
+        for split, count in number.items():
+            shape = (count, 3, 224, 224) if kind.endswith("first") else (count, 224, 224, 3)
+            stored[f"{split}_images"] = np.random.default_rng(count).integers(0, 256, shape, dtype=np.uint8)
+            stored[f"{split}_labels"] = np.arange(count) % 2
+        np.savez(path, **stored)
+    said = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True).stdout
+    pixels, peak = map(float, said.split())
+    assert pixels == 3000 * 224 * 224 * 3 and 1 < peak < 2.5
+
+
 # --- what a reader may get wrong ---------------------------------------------------------------------------------------
 
 
@@ -285,6 +393,10 @@ def test_a_damaged_picture_is_named(tmp_path, content):
 
 
 def test_wrong_folders(tmp_path):
+    path = picture_folder(tmp_path / "two", splits=("train", "test", "val", "valid"))
+    says("has val/ and valid/; leave one", of=lambda: load_dataset(path))
+    says("has no folder train/ (but cat/, dog/)", "train/<class>/", of=lambda: load_dataset(path / "train"))
+
     path = picture_folder(tmp_path / "stranger")
     (path / "test" / "dog").rename(path / "test" / "dogs")
     says("class 'dogs'", "did you mean dog?", of=lambda: load_dataset(path))

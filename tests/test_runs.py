@@ -21,6 +21,7 @@ import torch
 from dying import train_and_die
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from made_up import picture_folder
+from PIL import Image
 
 from srat_utils import ELEVEN, PAPER, Config, checkpoints, load, progress, runs, sweep, sweeps, train, training
 from srat_utils.attacks import PGD
@@ -576,6 +577,60 @@ def test_a_model_comes_back_from_its_folder_without_data_and_settings(finished, 
         load(exported).predict(np.zeros((2, 9, 9), np.uint8))
     with pytest.raises(ValueError, match=r"no spec\.json"):
         load(tmp_path)
+
+
+def test_one_picture_and_a_folder_are_predicted_as_several_are(finished, tmp_path, capsys):
+    images = finished.data.test.images[:3]
+    _, expected = finished.predict(images)
+    folder = tmp_path / "new"
+    (folder / "deeper").mkdir(parents=True)
+    files = [folder / "a.png", folder / "b.png", folder / "deeper" / "c.png"]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image[..., 0]).save(file)
+    (folder / "notes.txt").write_text("no picture")
+    for given in (str(folder), folder, files, (str(file) for file in files), images[..., 0]):
+        names, probabilities = finished.predict(given)
+        assert np.allclose(probabilities, expected, atol=1e-6) and len(names) == 3
+    assert capsys.readouterr().out == "new: 3 pictures read, 1 left out: notes.txt (no picture)\n" * 2
+    for given in (str(files[1]), files[1], [files[1]], images[1], images[1, ..., 0]):
+        assert np.allclose(finished.predict(given)[1], expected[1:2], atol=1e-6)
+    for given in ([], images[:0]):
+        assert [len(part) for part in finished.predict(given)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([np.zeros((8, 8), np.uint8)], "not ndarray"),
+        (torch.zeros(2, 8, 8), "not Tensor"),
+        (Image.new("L", (8, 8)), "or paths, not Image"),
+        (None, "not NoneType"),
+        (np.full((2, 8, 8), 0.5), r"\(255.0 \* images\).round\(\).astype\('uint8'\)"),
+        (np.zeros((2, 1, 8, 8), np.uint8), r"images.transpose\(0, 2, 3, 1\) is that"),
+        (np.zeros((2, 9, 9), np.uint8), "resize them"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "convert their colours"),
+        ("no such.png", r"no such.png does not exist; check the path"),
+        (os.path.dirname(__file__), "has no pictures"),
+        (__file__, "cannot be read"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_predicted_is_told_in_one_line(finished, given, said):
+    with pytest.raises(DataError, match=said) as error:
+        finished.predict(given)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("model.pt", b"x"), ("model.pt", b""), ("spec.json", b"no json"), ("spec.json", b"{}")]
+)
+def test_a_damaged_export_is_told_of_in_one_line(finished, tmp_path, file, content):
+    for name in ("model.pt", "spec.json"):
+        (tmp_path / name).write_bytes((finished.folder / name).read_bytes())
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(DataError, match="are damaged, or not of one network") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_the_confusion_counts_every_test_image_once(finished):

@@ -9,7 +9,7 @@ from made_up import picture_folder, save, says
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from srat_utils import load_dataset, sources
+from srat_utils import Config, load_dataset, sources
 from srat_utils.images import DataError, ImageDataset
 from srat_utils.imbalance import make_imbalanced
 from srat_utils.sources import slug, source_hash
@@ -215,6 +215,18 @@ def test_pictures_that_are_in_training_and_test_are_told_in_one_line(tmp_path, c
     assert len(lines) == 1 and lines[0].startswith(said)
 
 
+def test_what_is_twice_in_the_training_set_and_what_is_chosen_and_tested_on_is_told(tmp_path, capsys):
+    path = picture_folder(tmp_path / "pets", splits=("train", "test", "val"))
+    one = (path / "train" / "cat" / "0.png").read_bytes()
+    (path / "train" / "cat" / "again.png").write_bytes(one)
+    (path / "train" / "dog" / "cat.png").write_bytes(one)
+    (path / "test" / "dog" / "1.png").write_bytes((path / "val" / "dog" / "0.png").read_bytes())
+    load_dataset(path)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("pets: 2 of 8 training pictures repeat another, 1 of them as another class; leave them out")
+    assert second.startswith("pets: 1 of 4 test pictures are in the validation set too, pixel for pixel")
+
+
 def test_pictures_that_differ_in_one_pixel_are_not_the_same(tmp_path, capsys):
     save(tmp_path / "mine.npz")
     load_dataset(tmp_path / "mine.npz")
@@ -232,9 +244,16 @@ def test_pictures_that_differ_in_one_pixel_are_not_the_same(tmp_path, capsys):
         ("~/no such place", ("~/no such place does not exist",)),
         (__file__, ("neither an .npz nor a folder",)),
         (str(HERE), ("no folder train/", "train/<class>/")),
+        (None, ("a dataset is digits, cifar10, svhn, or the path", "not NoneType")),
+        (np.zeros(3), ("not ndarray", "numpy.savez makes an .npz of arrays")),
+        (b"digits", ("not bytes",)),
+        ("a\0b", ("is no path", "check it")),
+        ("a" * 5000, ("is no path (File name too long)",)),
     ],
+    ids=lambda value: str(value)[:20] if isinstance(value, str) else type(value).__name__,
 )
 def test_wrong_places(dataset, parts):
+    says(*parts, of=lambda: Config(dataset))
     says(*parts, of=lambda: load_dataset(dataset))
     says(*parts, of=lambda: source_hash(dataset))
 
