@@ -193,5 +193,7 @@ def rasterised(drawing: Chart | Panels) -> bytes:
 
 def document(marks: str, width: int, height: int, alt: str) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
-    style = 'style="max-width:100%;height:auto;background:#fff;color:#111;font:12px sans-serif" fill="#111" role="img"'
+    # On a narrow page the picture shrinks until its letters are 11 pixels high; then its box is scrolled.
+    size = f"max-width:100%;min-width:{round(11 / 12 * width)}px;height:auto"
+    style = f'style="{size};background:#fff;color:#111;font:12px sans-serif" fill="#111" role="img"'
     return f'{head} {style} aria-label="{escape(alt)}"><title>{escape(alt)}</title>{marks}</svg>'

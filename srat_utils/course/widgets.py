@@ -81,9 +81,10 @@ def control(label: str, values: Sequence, position: int, *, buttons: bool) -> Co
         pair = ipywidgets.ToggleButtons(options=words, index=position, description=label, style=wide)
         return pair, (pair, "index")
     slider = ipywidgets.IntSlider(
-        position, 0, len(values) - 1, description=label, readout=False, style=wide, layout={"width": "32em"}
+        position, 0, len(values) - 1, description=label, readout=False, style=wide, layout=narrowing("32em")
     )
     readout = switched((slider, (slider, "value")), [ipywidgets.HTML(f"<b>{escape(word)}</b>") for word in words])
+    readout.layout.flex = "0 0 auto"  # on a narrow page the slider gives way
     return ipywidgets.HBox([slider, readout]), (slider, "value")
 
 
@@ -134,8 +135,13 @@ def values(controls: Mapping[str, ipywidgets.Widget]) -> dict[str, object]:
 
 def in_line(control: ipywidgets.Widget) -> ipywidgets.Widget:
     control.style.description_width = "13em"
-    control.layout.width = "36em"
+    control.layout = narrowing("36em")
     return control
+
+
+def narrowing(width: str) -> dict[str, str]:
+    """So wide, or as wide as the page."""
+    return {"width": "100%", "max_width": width}
 
 
 def slider(low: float, high: float, start: float, label: str) -> ipywidgets.FloatSlider:
@@ -200,7 +206,9 @@ def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidge
     button.observe(label, names="value")
     heading = ipywidgets.HTML(f"<b>Predict.</b> {escape(question)}")
     panel, _ = following(draw, {"guess": guess, "revealed": button})
-    box = ipywidgets.VBox([heading, ipywidgets.HBox([in_line(guess), button]), panel])
+    in_line(guess).style.description_width = "initial"
+    controls = ipywidgets.HBox([guess, button], layout={"flex_flow": "row wrap"})
+    box = ipywidgets.VBox([heading, controls, panel])
     words = {
         "text/html": f"<details><summary><b>Predict.</b> {escape(question)}</summary><p>{escape(revealed)}</p></details>",
         "text/plain": f"{question} {revealed}",
