@@ -81,6 +81,11 @@ def dress(axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_axisbelow(True)
 
 
+def whiskers(std: pd.Series) -> pd.Series | None:
+    """One seed has no spread, which is not a spread of nothing."""
+    return std.fillna(0) if std.notna().any() else None
+
+
 def group_legend(figure: Figure, *, lines: bool = False) -> None:
     handles = [
         Line2D([], [], color=COLOURS[g], marker=MARKERS[g], label=GROUP_NAMES[g])
@@ -141,7 +146,7 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
         table = rows.groupby(["class", "group"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
         hatches = ["" if group == "well" else ".." for group in table["group"]]
         axis.bar(
-            table["class"], table["mean"], yerr=table["std"].fillna(0), capsize=2, hatch=hatches, edgecolor="white",
+            table["class"], table["mean"], yerr=whiskers(table["std"]), capsize=2, hatch=hatches, edgecolor="white",
             color=[COLOURS[group] for group in table["group"]], ecolor="#444444",
         )  # fmt: skip
         by_group = table.groupby("group")["mean"].mean()
@@ -277,7 +282,7 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
             table = rows.groupby("method")[measure].agg(["mean", "std"]).loc[methods]
             colour = WELL if measure == "overall" else UNDER
             axis.bar(
-                np.arange(len(methods)) + offset, table["mean"], 0.95 * width, yerr=table["std"].fillna(0), capsize=2,
+                np.arange(len(methods)) + offset, table["mean"], 0.95 * width, yerr=whiskers(table["std"]), capsize=2,
                 hatch=HATCHES[kind], facecolor=colour if kind == "clean" else "white", edgecolor=colour, ecolor="#444444",
                 label=KIND_NAMES[kind],
             )  # fmt: skip
