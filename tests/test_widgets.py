@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ipywidgets.widgets.widget import _instances as every_widget
+from matplotlib import colors as mcolors
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -478,6 +479,27 @@ PANELS = [
     (panels.reweighter, [{"t": t, "K": K, "rho": 3.0, "reveal": reveal} for t in (0.3, 4) for K in (1, 100) for reveal in (True, False)]),
     (panels.robust_cloud, [{"rho": rho, "eps": eps} for rho in (1, 10, 100) for eps in (0, 0.3, 0.9)]),
 ]  # fmt: skip
+
+
+def contrast_with_white(colour: str) -> float:
+    """WCAG's ratio, from relative luminance."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(mcolors.to_rgb(colour)).tolist()
+    ]
+    return 1.05 / (0.05 + np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize(
+    "make", [*CHARTS, *(lambda panel=panel, own=settings[0]: panel(**own) for panel, settings in PANELS)]
+)
+def test_letters_stand_out_from_the_page(make):
+    colours = set(re.findall(r'<text [^>]*fill="([^"]*)"', make().html())) - {"currentColor"}
+    assert all(contrast_with_white(colour) >= 4.5 for colour in colours), colours
+
+
+def test_the_contrast_is_the_one_of_wcag():
+    assert contrast_with_white("#000") == pytest.approx(21) and contrast_with_white("#767676") >= 4.5
+    assert contrast_with_white("#777777") < 4.5
 
 
 @pytest.mark.parametrize(("panel", "settings"), PANELS, ids=lambda value: getattr(value, "__name__", ""))
