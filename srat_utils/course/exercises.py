@@ -254,26 +254,32 @@ EXERCISES: dict[str, Exercise] = {
             lambda got, right, model, *_: any(parameter.grad is not None for parameter in model.parameters())
                 and "the attack left gradients in the parameters; use torch.autograd.grad with respect to the images",
             descends]),
-    "exp_counts": Exercise("one count a class", lambda n_max, K, C: class_counts(f"exp-{K}", [n_max] * C),
-        [(5000, 100, 10), (104, 25, 10), (50, 1, 3)],
-        lambda right, n_max, K, C: {"a part of an image is none: round down": n_max * K ** -np.linspace(0, 1, C)},
-        [lambda got, right, n_max, *_: got[0] != n_max
-            and f"the first class must keep all {n_max} images, not {got[0]:g}",
-         lambda got, right, *_: got[-1] != right[-1]
-            and f"the last class must have n_max/K = {right[-1]:g} images, not {got[-1]:g}"]),
-    "class_accuracy": Exercise("one number a class",
-        lambda predictions, labels, C: [100 * (predictions[labels == c] == c).mean() for c in range(C)],
-        [(np.array([0] * 6 + [1, 1] + [1, 0]), np.array([0] * 8 + [1] * 2), 2)],
+    "literal_counts": Exercise("one count a class", lambda available, K: class_counts(f"exp-{K}-literal", available),
+        [([100, 300, 90, 50], 10), ([4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659], 100), ([5000] * 10, 100)],
+        lambda right, available, K: {
+            "a part of an image is none: round down": available * K ** -np.linspace(0, 1, len(available)),
+            "this starts every class from the smallest count; start each from its own":
+                class_counts(f"exp-{K}", available)},
+        [lambda got, right, available, K: got[0] != right[0]
+            and f"the first class must keep all its {right[0]:g} images, not {got[0]:g}",
+         lambda got, right, available, K: got[-1] != right[-1]
+            and f"the last class must have its own count / K = {right[-1]:g} images, not {got[-1]:g}"]),
+    "worst_case": Exercise("one number a class",
+        lambda predictions, labels, C: [100 * (predictions == labels).all(0)[labels == c].mean() for c in range(C)],
+        [(np.array([[0, 0, 0, 1, 1, 1], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 1, 1]]), np.array([0, 0, 0, 0, 1, 1]), 2)],
         lambda right, predictions, labels, C: {
             "accuracies are in percent: multiply by 100": right / 100,
-            "divide by the class's own number of images, not by all images": right * np.bincount(labels) / len(labels),
-            "divide by the class's own number of images, not by N/C": right * np.bincount(labels) / len(labels) * C}),
-    "weighted_mean": Exercise("one number", lambda losses, w: float(weights.reduce(losses, w)),
-        [(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 1.0, 10.0]))],
-        lambda right, losses, w: {
-            "this is Σ w l / N: divide by the sum of the weights": (w * losses).mean(),
-            "the weights have no effect yet": losses.mean(),
-            "this is the sum Σ w l: divide by the sum of the weights": (w * losses).sum()}),
+            "this is the mean over attacks; an image counts only if it withstands all of them":
+                [100 * (predictions == labels)[:, labels == c].mean() for c in range(C)],
+            "the weakest attack on a class is not the worst case: attacks fell different images":
+                [100 * (predictions == labels)[:, labels == c].mean(1).min() for c in range(C)],
+            "divide by the class's own number of images": right * np.bincount(labels) / len(labels)}),
+    "plain_factor": Exercise("one number", lambda w: float(w.mean()),
+        [(torch.tensor([1.0, 1.0, 1.0, 9.0]),), (torch.ones(5),)],
+        lambda right, w: {
+            "this is the inverse: the plain mean is the larger one": 1 / right,
+            "this is ρ; only a part of the batch has that weight": w.max(),
+            "this is the sum of the weights; the plain mean divides by N": w.sum()}),
     "break_even": Exercise("one number", lambda ratios, well, under: ratios[np.abs(np.subtract(well, under)).argmin()],
         [([1, 10, 50, 200], [99.0, 95.0, 80.0, 40.0], [0.0, 30.0, 70.0, 90.0])],
         lambda right, ratios, well, under: {
