@@ -1,6 +1,6 @@
-"""How the settings of the digits were chosen: on validation images, by a procedure that can be run again.
+"""How the settings of the digits are chosen: on validation images, by a procedure that can be run again.
 
-python -m srat_utils.course.choice          trains what it needs (an hour on two cores) and writes results/digits/choice.csv
+python -m srat_utils.course.choice          trains 282 networks, resumable, and writes results/digits/choice.csv
 
 1. A fifth of each class is held out before the imbalance; no test image is read.  The seeds are not those of the studies.
 2. From the preset, one setting at a time takes other values (FAMILIES).  Each trains all eleven methods on Step-25 (λ: the three
