@@ -262,7 +262,7 @@ def separation(
         meter = Chart(
             (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
         )
-        meter.line([0, now], [0.6, 0.6], MEASURED, width=12).ticks([0, top], ["0", f"{top:.3g}"])
+        meter.line([0, now], [0.9, 0.9], MEASURED, width=10).ticks([0, top], ["0", f"{top:.3g}"])
         meters.append(meter)
         said.append(f"{label} {now:.3g}")
     key = Chart((0, 1), (0, 1), width=900, height=44, left=34, axis=False)
