@@ -613,7 +613,7 @@ def test_one_picture_and_a_folder_are_predicted_as_several_are(finished, tmp_pat
         (os.path.dirname(__file__), "has no pictures"),
         (__file__, "cannot be read"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else None,
 )
 def test_what_cannot_be_predicted_is_told_in_one_line(finished, given, said):
     with pytest.raises(DataError, match=said) as error:
