@@ -60,6 +60,8 @@ def test_every_page_opens_and_every_link_leads_somewhere(site, page):
 @pytest.mark.parametrize("path", lab.COURSE, ids=lambda path: path.stem)
 def test_every_slider_moves_its_picture_and_back(site, page, path):
     page.goto((site / "notebooks" / f"{path.stem}.html").as_uri())
+    page.evaluate(LOADED)
+    page.add_style_tag(content=".back-to-top { display: none !important }")  # it comes and goes, over the pictures
     controls = page.locator("[data-moves]").all()
     assert bool(controls) == ("widgets.frames(" in path.read_text(encoding="utf-8"))
     for control in controls:
