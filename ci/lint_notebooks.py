@@ -107,7 +107,7 @@ def rhythm(notebook, number: str) -> Iterator:
                 else f"note: {lines} lines: {advice}",
             )
         if cell.cell_type == "code" and (longest := max(map(len, cell.source.splitlines() or [""]))) > MOST_COLUMNS:
-            format_it = "ruff format --isolated --line-length 88, and break long strings by hand"
+            format_it = "ruff format notebooks, and break long strings by hand"
             yield cell, f"a line of {longest} columns: at most {MOST_COLUMNS}; {format_it}"
         if draws(cell) and not read_after(notebook.cells[position + 1 :]):
             yield cell, "a figure that no sentence reads: say below it what to notice"

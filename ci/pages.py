@@ -286,19 +286,8 @@ def main() -> int:
         return failed
     stage()
     shutil.rmtree(SITE, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        "-j",
-        "auto",
-        "-c",
-        str(ROOT / "docs"),
-        "-d",
-        str(ROOT / "build" / "doctrees"),
-    ]
-    made = subprocess.run([*command, str(PAGES), str(SITE)], check=False).returncode
+    places = ["-c", str(ROOT / "docs"), "-d", str(ROOT / "build" / "doctrees"), str(PAGES), str(SITE)]
+    made = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-j", "auto", *places], check=False).returncode
     if not made:
         size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
         print(f"{run_notebooks.shown(SITE)}/index.html: {len(list(SITE.rglob('*.html')))} pages, {size / 1e6:.1f} MB")

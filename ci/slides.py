@@ -15,7 +15,7 @@ from traitlets.config import Config
 
 # Notebook → its slides, each the ids of its cells.  A cell with the tag `slide` is a slide of its own as well.
 SLIDES = {
-    "00": ("title", "predict", "slider-text slider", "slider-notice", "pgd-text", "pgd", "both both-notice", "recap"),
+    "00": ("title", "first-picture", "predict", "slider-text slider", "slider-notice", "pgd-text", "pgd", "both both-notice", "recap"),
     "01": ("title", "predict", "counts-text", "accuracy-text", "figure", "figure-notice", "claims-text", "recap"),
     "02": ("title", "predict", "weight-text", "weight weight-notice", "slider", "slider-notice", "recap"),
     "03": ("title", "predict", "network-text", "tsne-two", "tsne-two-notice", "numbers-text", "table-notice", "recap"),

@@ -97,11 +97,9 @@ def pictures_in(folder: Path) -> list[Path]:
     pictures = [file for file in files if is_picture(file)]
     if not pictures:
         raise DataError(f"{folder} has no pictures; name a folder that has some, or pictures")
-    tell_left_out(
-        folder,
-        len(pictures),
-        [f"{file.relative_to(folder)} (no picture)" for file in files if file not in set(pictures)],
-    )
+    kept = set(pictures)
+    left_out = [f"{file.relative_to(folder)} (no picture)" for file in files if file not in kept]
+    tell_left_out(folder, len(pictures), left_out)
     return pictures
 
 
