@@ -9,11 +9,12 @@
 # make slides   slides of the course for a lecture, in build/slides
 # make links    write the links between notebooks, and into Colab and Binder
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
-# make results  train what results/ is made of (digits) and write it there
+# make results  train what results/ is made of and write it there (STAGE=cifar10: on photographs, if CIFAR-10 is at hand)
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
 
 PYTHON ?= python3
 MODE ?= laptop
+STAGE ?= digits
 PY := .venv/bin/python
 
 .PHONY: help course lab test test-slow test-browser site outputs links results slides bench clean
@@ -54,7 +55,7 @@ links: .venv/installed
 	$(PY) ci/links.py
 
 results: .venv/installed
-	$(PY) -m srat_utils.course.studies
+	$(PY) -m srat_utils.course.studies $(STAGE) --laptop
 
 bench: .venv/tested build/peers/installed
 	$(PY) benchmarks/bench.py

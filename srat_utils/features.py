@@ -20,6 +20,7 @@ from .attacks import PGD, frozen
 from .evaluation import BATCH
 from .images import ImageDataset
 from .models import Classifier, at_once, cpu_threads
+from .places import remembered
 
 
 def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = None, *, seed: int = 0) -> np.ndarray:
@@ -44,6 +45,7 @@ one_thread = threadpool_limits.wrap(limits=1)
 
 
 @one_thread
+@remembered
 def tsne(
     features: np.ndarray, *, seed: int = 0, perplexity: float = 30.0, start: np.ndarray | None = None
 ) -> np.ndarray:
@@ -106,6 +108,7 @@ def variance_ratio(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 @one_thread
+@remembered
 def separability(features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Three numbers for "how well do the classes part", each averaged over classes so that a rare one counts as much.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
+from joblib import Memory
 
 PROJECT = Path(__file__).resolve().parent.parent
 CHECKOUT = (PROJECT / "notebooks").is_dir() and (PROJECT / "pyproject.toml").is_file()  # else: installed as a package
@@ -24,3 +27,17 @@ def home() -> Path:
 def kept_in(variable: str, name: str) -> Path:
     """The folder that an environment variable names, else `name` in `home()`."""
     return absolute(os.environ[variable]) if os.environ.get(variable) else home() / name
+
+
+def remembered(function: Callable) -> Callable:
+    """A slow function of arrays and numbers: its results are kept beside the runs, and equal arguments are not computed again."""
+
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        try:
+            kept = Memory(kept_in("SRAT_RUNS", "runs") / ".memory", verbose=0).cache(function)
+        except OSError:  # a disk that is read-only
+            return function(*arguments, **options)
+        return kept(*arguments, **options)
+
+    return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -17,7 +18,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import cards, checks, estimates, evaluation, provenance
+from . import cards, checks, estimates, evaluation, features, provenance
+from .attacks import PGD
 from .batches import number
 from .checkpoints import Checkpoints
 from .config import Config
@@ -213,6 +215,17 @@ class Run:
                 self.model, images.float() / 255, labels, self.config.evaluation_attack, size=min(checks.SAMPLE, size)
             )
 
+    def features(self, attack: PGD | None = None, part: str = "test") -> np.ndarray:
+        """`features.penultimate` of its "test" or "train" images, as they are or attacked; computed once, stored beside the model."""
+        images = getattr(self.data, part)
+        key = hashlib.sha256(f"{attack} {images.fingerprint}".encode()).hexdigest()[:8]
+        path = self._file("features") / f"{part}-{key}.npy"
+        if path.exists():
+            return np.load(path)
+        z = features.penultimate(self.model, images, attack)
+        write_if_possible(path, lambda path: path.write_bytes(as_npy(z)), "they are computed again when asked for")
+        return z
+
     def predict(self, images: np.ndarray | str | Path | Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
         """Class names and probabilities of pictures: see `Classifier.predict`."""
         return self.model.predict(images)
@@ -270,6 +283,12 @@ class Run:
     def card(self, *, check: bool = True, protocols: Sequence[Protocol] = (PAPER, STRONG)) -> str:
         """A model card in Markdown: data, accuracies with intervals, what speaks against them, settings."""
         return cards.card(self, protocols, check=check)
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def program(model: Classifier) -> bytes:

@@ -11,6 +11,7 @@ from srat_utils import Config, load_dataset, train
 from srat_utils.attacks import PGD
 from srat_utils.course.studies import along
 from srat_utils.features import aligned, aligned_embeddings, penultimate, separability, tsne, variance_ratio
+from srat_utils.places import remembered
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +174,24 @@ def test_a_class_of_one_image_has_no_probe_and_is_no_error():
 
 def test_collapsed_features_have_no_variance_within():
     assert separability(np.eye(2).repeat(3, 0), np.array([0, 0, 0, 1, 1, 1]))["variance_ratio"] == math.inf
+
+
+def test_what_was_computed_is_remembered_and_other_arguments_are_not_mixed_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path))
+    calls = []
+
+    def slow(array, shift=0):
+        calls.append(shift)
+        return array + shift
+
+    kept = remembered(slow)
+    ones = np.ones(3)
+    for shift in (0, 1, 0, 1):
+        assert (kept(ones, shift=shift) == 1 + shift).all()
+    assert (kept(2 * ones) == 2).all() and calls == [0, 1, 0]
+
+
+def test_where_nothing_can_be_kept_it_is_computed(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "file"))
+    assert remembered(max)(3, 4) == 4

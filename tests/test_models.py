@@ -17,7 +17,7 @@ def images(number=4, channels=3, size=32, seed=0):
     return torch.rand(number, channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("architecture", "width"), [("small-cnn", 64), ("resnet18", 512)])
+@pytest.mark.parametrize(("architecture", "width"), [("small-cnn", 64), ("resnet8", 128), ("resnet18", 512)])
 @pytest.mark.parametrize(("channels", "size", "classes"), [(1, 8, 2), (3, 32, 10), (4, 17, 3)])
 def test_any_channels_size_and_classes_give_logits_and_features(architecture, width, channels, size, classes):
     model, x = build(architecture, channels, classes).eval(), images(2, channels, size)
@@ -108,13 +108,13 @@ def test_input_scale_lives_in_pixels_so_no_normalisation_precedes_the_first_conv
     assert torch.equal(convolution(images()), F.conv2d(images(), convolution.weight, padding=1))
 
 
-@pytest.mark.parametrize(("architecture", "side"), [("small-cnn", 8), ("resnet18", 16)])
+@pytest.mark.parametrize(("architecture", "side"), [("small-cnn", 8), ("resnet8", 32), ("resnet18", 16)])
 def test_a_batch_of_one_can_be_trained_on(architecture, side):
     model = build(architecture, 1, 10).train()
     model(images(1, 1, side)).sum().backward()
 
 
-@pytest.mark.parametrize(("architecture", "side"), [("small-cnn", 8), ("resnet18", 16)])
+@pytest.mark.parametrize(("architecture", "side"), [("small-cnn", 8), ("resnet8", 32), ("resnet18", 16)])
 def test_folded_batch_norms_change_logits_and_image_gradients_by_rounding_only(architecture, side):
     model = build(architecture, 3, 10).train()
     for _ in range(3):
@@ -137,7 +137,9 @@ def build_unfolded(model):
     return copy
 
 
-@pytest.mark.parametrize(("architecture", "scale"), [("small-cnn", None), ("small-cnn", 30.0), ("resnet18", 30.0)])
+@pytest.mark.parametrize(
+    ("architecture", "scale"), [("small-cnn", None), ("small-cnn", 30.0), ("resnet8", 30.0), ("resnet18", 30.0)]
+)
 def test_at_lower_precision_the_body_alone_is_in_bfloat16(architecture, scale):
     model, x = build(architecture, 3, 5, scale=scale).eval(), images(size=16)
     expected, _ = model.logits_and_features(x)

@@ -14,6 +14,7 @@ from srat_utils.course import claims, paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
 from srat_utils.evaluation import Outcomes, Protocol
 from srat_utils.images import DataError
+from srat_utils.imbalance import class_counts
 from srat_utils.methods import LATER
 from srat_utils.runs import Run, load_data
 from srat_utils.sweeps import tidy
@@ -26,7 +27,7 @@ DRIVEN = Config(
     imbalance="step-5", method="CE", max_per_class=10, test_per_class=5, epochs=1, attack_steps=1, evaluation_steps=1
 )
 CONFIGS = [TINY.replace(method=method, seed=seed) for method in ("CE", "SRAT-LDAM") for seed in (0, 1)]
-STORED = [run for dataset in ("digits", "cifar10", "svhn") for run in results.read(dataset).values()]
+STORED = [run for stage in results.STAGES for run in results.read(stage).values()]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,27 @@ def test_histories_and_features_are_kept_of_runs_that_cannot_be_made_again_at_on
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.01 * covariance.max()
 
 
+def test_features_are_read_back_by_their_config(runs, tmp_path):
+    assert results.features_of(runs[2].config, tmp_path) is None
+    results.export_features(runs[2], tmp_path, per_class=5, components=8)
+    z, labels = results.features_of(runs[2].config, tmp_path)
+    assert z.dtype == np.float32 and len(z) == len(labels) and set(labels) == set(range(10))
+
+
+def test_only_what_is_stored_under_all_protocols_is_handed_out_and_nothing_is_trained(runs, tmp_path):
+    results.export(runs[1:3], tmp_path)
+    assert [run.config for run in results.stored(CONFIGS, folder=tmp_path)] == CONFIGS[1:3]
+    assert results.stored(CONFIGS, folder=tmp_path, protocols=(PAPER, STRONG)) == []
+
+
+def test_cifar10_on_the_laptops_network_is_a_stage_of_its_own(tmp_path):
+    laptop, _ = for_mode("laptop", "cifar10")
+    assert results.stage_of(laptop) == "cifar10-laptop" and results.stage_of(Config("cifar10")) == "cifar10"
+    assert results.stage_of(Config("digits")) == "digits"
+    homes = {results.home_of(stage, tmp_path) for stage in results.STAGES}
+    assert homes == {tmp_path / stage for stage in results.STAGES}
+
+
 def test_an_empty_folder_has_no_results(tmp_path):
     assert results.read("digits", tmp_path) == {}
 
@@ -225,6 +247,21 @@ def test_the_benchmark_has_the_papers_cells():
 def test_the_digits_benchmark_has_eleven_methods_on_four_sets():
     configs = studies.benchmark(Config(), range(3))
     assert len({config.fingerprint for config in configs}) == 132 == len(ELEVEN) * len(imbalances("digits")) * 3
+
+
+def test_the_studies_on_photographs_begin_with_one_seed_of_all_that_is_asked_first_and_keep_every_ratio():
+    base, _ = for_mode("laptop", "cifar10")
+    listed = studies.photographs(base, range(3))
+    assert len({config.fingerprint for config in listed}) == len(listed)
+    first = listed[:22]
+    assert {(config.method, config.imbalance) for config in first} == {
+        (method, imbalance) for method in ELEVEN for imbalance in ("step-100", "exp-100")
+    }
+    assert [config.seed for config in listed[:66]] == sorted(22 * [0, 1, 2])
+    for config in listed:  # half of the images where a set is large: the same ratio
+        available = [min(5000, config.max_per_class or 5000)] * (len(config.classes) if config.classes else 10)
+        counts = class_counts(config.imbalance, available)
+        assert max(counts) == int(config.imbalance.partition("-")[2]) * min(counts) and sum(counts) < 14_000
 
 
 def test_a_switch_changes_one_thing_and_keeps_seed_and_subset():

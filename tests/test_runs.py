@@ -23,7 +23,20 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from made_up import picture_folder
 from PIL import Image
 
-from srat_utils import ELEVEN, PAPER, Config, checkpoints, load, progress, runs, sweep, sweeps, train, training
+from srat_utils import (
+    ELEVEN,
+    PAPER,
+    Config,
+    checkpoints,
+    features,
+    load,
+    progress,
+    runs,
+    sweep,
+    sweeps,
+    train,
+    training,
+)
 from srat_utils.attacks import PGD
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
@@ -140,6 +153,17 @@ def test_the_model_comes_back_in_eval_mode_with_the_accuracy_of_the_metrics(fini
 def test_a_second_call_reads_the_run_and_trains_nothing(finished, no_training):
     again = train(TINY, store=finished.folder.parent, progress=False)
     assert_same_result(finished, again)
+
+
+def test_features_are_computed_once_for_each_attack_and_part(tmp_path, monkeypatch):
+    run = train(TINY.replace(epochs=1), store=tmp_path, progress=False)
+    attack = run.config.training_attack
+    asked = [(None, "test"), (attack, "test"), (attack, "train"), (None, "train")]
+    first = [run.features(*each) for each in asked]
+    for (each, part), z in zip(asked, first, strict=True):
+        assert np.array_equal(z, features.penultimate(run.model, getattr(run.data, part), each))
+    monkeypatch.setattr(features, "penultimate", lambda *arguments: pytest.fail("computed again"))
+    assert all(np.array_equal(run.features(*each), z) for each, z in zip(asked, first, strict=True))
 
 
 def test_another_device_name_finds_the_same_run(finished, no_training):

@@ -151,7 +151,7 @@ def bars(
 def at_hand(configs: Iterable[Config], few: Sequence[str], folder: Path | None = None) -> list[Config]:
     """Those of the seeds that are stored for every config; where none is, the first seed of a few methods, to be trained here."""
     configs = list(configs)
-    kept = results.read(configs[0].dataset, Path(folder or results.FOLDER))
+    kept = results.read(results.stage_of(configs[0]), Path(folder or results.FOLDER))
     missing = {config.seed for config in configs if config.fingerprint not in kept}
     stored = [config for config in configs if config.seed not in missing]
     return stored or [c for c in configs if c.seed == configs[0].seed and c.method in few]

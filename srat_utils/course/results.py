@@ -1,7 +1,8 @@
 """Measured runs as small files under version control: what tables and sliders show without training anything.
 
-results/<dataset>/runs.csv: a row a run, its settings and provenance.  outcomes/<imbalance>-<protocol>.npz: what each network
-said of each test image.  separability.csv: how well the classes part in some networks' features.
+results/<stage>/runs.csv: a row a run, its settings and provenance.  outcomes/<imbalance>-<protocol>.npz: what each network said
+of each test image.  separability.csv: how well the classes part in some networks' features.  A stage is a data set with one
+network, see `stage_of`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from ..evaluation import PAPER, Outcomes, Protocol
 from ..imbalance import make_imbalanced
 from ..provenance import VERSIONS
 from ..runs import Run, write
-from ..sources import KNOWN, slug
+from ..sources import HOSTED, KNOWN, slug
 from ..sweeps import sweep
 from . import theory
 
 FOLDER = places.home() / "results"
+STAGES = (*KNOWN, *(f"{name}-laptop" for name in HOSTED))
 ORDER = ["imbalance", "method", "adversarial", "seed", "fingerprint"]  # how the rows of runs.csv are ordered
 NOT_STORED = ("device", "threads", "source")  # settings that decide no number
 FACTS = ("fingerprint", "class_counts", "subset_fingerprint", "seconds", "device", "hardware", "commit", *VERSIONS)
@@ -38,16 +40,16 @@ def export(
     protocols: Sequence[Protocol] = (PAPER,),
     histories: bool = False,
 ) -> None:
-    """Add finished runs to `folder`/<dataset>: settings and provenance, and their outcomes under the protocols.
+    """Add finished runs to `folder`/<stage>: settings and provenance, and their outcomes under the protocols.
 
     Runs that are there already are replaced; rows have a fixed order, so that equal results give equal files.
     histories: write history.csv, too (losses, a row an epoch): of runs that take hours to make again.
     """
     runs = sorted({run.config.fingerprint: run for run in runs}.values(), key=lambda run: run.config.name)
-    for dataset in sorted({run.config.dataset for run in runs}):
-        home = home_of(dataset, folder)
+    for stage in sorted({stage_of(run.config) for run in runs}):
+        home = home_of(stage, folder)
         home.mkdir(parents=True, exist_ok=True)
-        chosen = [run for run in runs if run.config.dataset == dataset]
+        chosen = [run for run in runs if stage_of(run.config) == stage]
         new = {"runs.csv": pd.DataFrame(map(row, chosen), dtype=str)}
         if histories:
             new["history.csv"] = pd.concat([run.history.assign(fingerprint=run.config.fingerprint) for run in chosen])
@@ -70,9 +72,14 @@ def export(
     read.cache_clear()
 
 
-def home_of(dataset: str, folder: Path | None = None) -> Path:
-    """Where the results on a data set lie: own images' name is a path, which must not be followed."""
-    return Path(folder or FOLDER) / (dataset if dataset in KNOWN else slug(dataset))
+def stage_of(config: Config) -> str:
+    """What a run's numbers may be compared with: its data set's runs, but CIFAR-10 on the laptop's network is no run of the paper's."""
+    return f"{config.dataset}-laptop" if config.dataset in HOSTED and config.model == "resnet8" else config.dataset
+
+
+def home_of(stage: str, folder: Path | None = None) -> Path:
+    """Where the results of a stage lie: own images' name is a path, which must not be followed."""
+    return Path(folder or FOLDER) / (stage if stage in STAGES else slug(stage))
 
 
 def task_of(config: Config) -> str:
@@ -105,12 +112,12 @@ def packed(path: Path) -> dict[str, Outcomes]:
 
 
 def export_features(run: Run, folder: Path | None = None, *, per_class: int = 100, components: int = 50) -> None:
-    """Write what a picture like Figure 4 needs, without its model, to `folder`/<dataset>/features-<fingerprint>.npz.
+    """Write what a picture like Figure 4 needs, without its model, to `folder`/<stage>/features-<fingerprint>.npz.
 
     features: float16 [N,≤components], the first principal components of attacked training images' penultimate features.
     labels: int64 [N].  At most per_class images a class.  A file that is there already stays as it is.
     """
-    home = home_of(run.config.dataset, folder)
+    home = home_of(stage_of(run.config), folder)
     target = home / f"features-{run.config.fingerprint}.npz"
     if target.exists():
         return
@@ -126,15 +133,24 @@ def export_features(run: Run, folder: Path | None = None, *, per_class: int = 10
     write(target, save)
 
 
+def features_of(config: Config, folder: Path | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `export_features` wrote of a run: components [N,≤50] and labels [N]; None if there is nothing."""
+    path = home_of(stage_of(config), folder) / f"features-{config.fingerprint}.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["features"].astype(np.float32), stored["labels"]
+
+
 def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None:
-    """Add to `folder`/<dataset>/separability.csv how well the classes part in the features of test images, clean and attacked.
+    """Add to `folder`/<stage>/separability.csv how well the classes part in the features of test images, clean and attacked.
 
     A row a run and kind of images: `features.separability`, and of two classes `theory.measured_t`, too.  Runs that are there
     already are not measured again.
     """
-    for dataset, own in pd.Series(list(runs)).groupby([run.config.dataset for run in runs]):
-        home = Path(folder or FOLDER) / dataset
-        known = separability(dataset, Path(folder or FOLDER))
+    for stage, own in pd.Series(list(runs)).groupby([stage_of(run.config) for run in runs]):
+        home = home_of(stage, folder)
+        known = separability(stage, folder)
         rows = []
         for run in own:
             if not known.empty and run.config.fingerprint in known.index.get_level_values("fingerprint"):
@@ -152,9 +168,9 @@ def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None
             write(home / "separability.csv", lambda path, whole=whole: whole.to_csv(path, float_format="%.6g"))
 
 
-def separability(dataset: str, folder: Path | None = None) -> pd.DataFrame:
+def separability(stage: str, folder: Path | None = None) -> pd.DataFrame:
     """What `export_separability` wrote, index (fingerprint, images "clean" or "attacked"); empty if there is nothing."""
-    path = Path(folder or FOLDER) / dataset / "separability.csv"
+    path = home_of(stage, folder) / "separability.csv"
     if not path.exists():
         return pd.DataFrame()
     return pd.read_csv(path, dtype={"fingerprint": str}).set_index(["fingerprint", "images"])
@@ -189,12 +205,12 @@ def config_of(row: Mapping[str, str]) -> Config:
 
 
 @cache
-def read(dataset: str, folder: Path = FOLDER) -> dict[str, Run]:
-    """Fingerprint → run, of all that `folder` holds of a data set; empty if it holds none.
+def read(stage: str, folder: Path = FOLDER) -> dict[str, Run]:
+    """Fingerprint → run, of all that `folder` holds of a stage; empty if it holds none.
 
     Raises ValueError where a row's settings no longer give the fingerprint it was stored under.
     """
-    home = home_of(dataset, folder)
+    home = home_of(stage, folder)
     if not (home / "runs.csv").exists():
         return {}
     said: dict[str, dict[str, Outcomes]] = {}
@@ -225,13 +241,20 @@ def measured(
     From `folder` what it holds, from `sweep(…, **options)` the rest, and what `folder` holds under other protocols only.
     """
     configs = list(configs)
-    known = {dataset: read(dataset, Path(folder or FOLDER)) for dataset in {config.dataset for config in configs}}
-    kept = {config: known[config.dataset].get(config.fingerprint) for config in configs}
+    kept = {config: read(stage_of(config), Path(folder or FOLDER)).get(config.fingerprint) for config in configs}
     missing = [
         config for config, run in kept.items() if not (run and all(run.evaluated(protocol) for protocol in protocols))
     ]
     trained = dict(zip(missing, sweep(missing, protocols=protocols, **options), strict=True))
     return [trained.get(config) or kept[config] for config in configs]
+
+
+def stored(
+    configs: Iterable[Config], *, folder: Path | None = None, protocols: Sequence[Protocol] = (PAPER,)
+) -> list[Run]:
+    """Those of the configs that `folder` holds under all the protocols; nothing is trained, no image is needed."""
+    runs = [read(stage_of(config), Path(folder or FOLDER)).get(config.fingerprint) for config in configs]
+    return [run for run in runs if run and all(run.evaluated(protocol) for protocol in protocols)]
 
 
 def source(runs: Iterable[Run]) -> str:

@@ -1,7 +1,8 @@
-"""The large studies as lists of configs: what notebooks 06 and 07 show, and the paper's own experiment.
+"""The large studies as lists of configs: what the notebooks read from results/, and the paper's own experiment.
 
 python -m srat_utils.course.studies                          trains on the digits what results/ is made of, and writes it there
 python -m srat_utils.course.studies --after-srat             the same of the methods that came later
+python -m srat_utils.course.studies cifar10 --laptop         CIFAR-10 on the small network that a CPU can train
 python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 1 and 2 at ratio 100 and Figures 1 and 2; on a GPU
 """
 
@@ -26,8 +27,12 @@ from ..sources import load_source
 from ..sweeps import sweep
 from . import results
 
-# The course's three speeds.  On a CPU, CIFAR-10 and SVHN are cut down to what a laptop can train: a look at the cells, not
-# at the paper's numbers.
+# What a CPU core trains and tests in about ten minutes, chosen on validation images; never the paper's numbers.
+PHOTOGRAPHS = {
+    "model": "resnet8", "precision": "bf16", "epochs": 10, "batch_size": 64, "warmup_epochs": 1, "decay_at": (0.6, 0.8),
+    "lr_decay": 0.1, "reweight_at": 0.6, "threads": 1, "test_per_class": 200,
+}  # fmt: skip
+# The course's three speeds.  In quick mode images are cut down to a look at the cells.
 MODES: dict[str, dict] = {
     "quick": {
         "seeds": 1,
@@ -37,12 +42,16 @@ MODES: dict[str, dict] = {
     "laptop": {
         "seeds": 3,
         "digits": {},
+        "cifar10": PHOTOGRAPHS,
+        "svhn": PHOTOGRAPHS,
         "images": {"epochs": 20, "model": "small-cnn", "max_per_class": 500, "test_per_class": 100},
     },
     "paper": {"seeds": 3, "digits": {}, "images": {}},
 }
 # (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
 RATIOS_OF_SETS = {"digits": (10, 25), "cifar10": (10, 100), "svhn": (10, 100)}
+
+HALVED, HALF = ("step-10", "step-100", "exp-10"), 2500  # on a laptop's network, see `of_set`
 
 IN_ORDER = (
     "CE", "SRAT-LDAM", "DRCB-LDAM", "SRAT-CE", "DRCB-CE", "SRAT-Focal", "DRCB-Focal", "CB-Reweight", "LDAM", "Focal", "CB-Focal",
@@ -57,8 +66,8 @@ PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook
     "svhn": (("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")),  # the paper names none
 }
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
-STORED_SEEDS = 3  # of the digits in results/, complete under both protocols; `make results` goes on to TARGET_SEEDS
-TARGET_SEEDS = 10
+STORED_SEEDS = {"digits": 3, "cifar10": 1}  # in results/, complete under both protocols; `make results` goes on
+TARGET_SEEDS = {"digits": 10, "cifar10": 3, "svhn": 3}
 
 BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
 POST_HOC = {"CE": 1.0, "RoBal-N": 0.1}  # τ of the prior that is taken off the logits afterwards
@@ -96,8 +105,8 @@ def for_mode(
     """
     if mode not in MODES:
         raise ConfigError(f"unknown mode {mode!r}; {nearest(mode, MODES)}")
-    changes = MODES[mode]["digits" if dataset == "digits" else "images"] | ({"epochs": epochs} if epochs else {})
-    stored = STORED_SEEDS if (mode, dataset, epochs) == ("laptop", "digits", None) else 0
+    changes = MODES[mode].get(dataset, MODES[mode]["images"]) | ({"epochs": epochs} if epochs else {})
+    stored = STORED_SEEDS.get(dataset, 0) if mode == "laptop" and epochs is None else 0
     return Config(dataset=dataset, **changes), range(seeds or stored or MODES[mode]["seeds"])
 
 
@@ -126,6 +135,17 @@ def imbalances(dataset: str) -> tuple[str, ...]:
     return tuple(f"{kind}-{ratio}" for kind in ("step", "exp") for ratio in ratios)
 
 
+def of_set(base: Config, imbalance: str, **changes) -> Config:
+    """The base on one of its imbalanced sets.
+
+    On a laptop's network three of CIFAR-10's sets start from half of the images, so that no run takes twice as long as one on
+    Exp-100 (12,406 images); K stays as it is.
+    """
+    if results.stage_of(base) == f"{base.dataset}-laptop" and imbalance in HALVED:
+        changes = {"max_per_class": HALF} | changes
+    return base.replace(imbalance=imbalance, **changes)
+
+
 def same_rare(ratio: int, images: int, classes: int) -> bool:
     """Whether the Step and the Exp set of so many images a class have the same rare classes, and some."""
     step, exp = (under_represented(class_counts(f"{kind}-{ratio}", [images] * classes)) for kind in ("step", "exp"))
@@ -144,7 +164,7 @@ def pairs(dataset: str) -> tuple[tuple[str, str], ...]:
 def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
     """Tables 1–4: eleven methods on the four imbalanced sets of the data set."""
     return [
-        base.replace(imbalance=imbalance, method=method, seed=seed)
+        of_set(base, imbalance, method=method, seed=seed)
         for imbalance in imbalances(base.dataset)
         for method in ELEVEN
         for seed in seeds
@@ -154,7 +174,7 @@ def benchmark(base: Config, seeds: Iterable[int]) -> list[Config]:
 def preliminary(base: Config, seeds: Iterable[int]) -> list[Config]:
     """Figures 1 and 7–9: plain training, natural and adversarial, on the four sets."""
     return [
-        base.replace(imbalance=imbalance, method="CE", adversarial=adversarial, seed=seed)
+        of_set(base, imbalance, method="CE", adversarial=adversarial, seed=seed)
         for imbalance in imbalances(base.dataset)
         for adversarial in (False, True)
         for seed in seeds
@@ -163,19 +183,24 @@ def preliminary(base: Config, seeds: Iterable[int]) -> list[Config]:
 
 def turned(base: Config, seeds: Iterable[int]) -> list[Config]:
     """Plain adversarial training on the larger Step set as it is, and with the other half of the classes rare."""
-    step = base.replace(imbalance=hardest(base.dataset, "step"), method="CE")
+    step = of_set(base, hardest(base.dataset, "step"), method="CE")
     names = load_source(base.dataset).train.classes
     half = (len(names) + 1) // 2  # as many as are frequent
     orders = (None, tuple(names[half:] + names[:half]))
     return [step.replace(classes=order, seed=seed) for order in orders for seed in seeds]
 
 
-def binary(base: Config, seeds: Iterable[int], ratios: Iterable[float] = PAIR_RATIOS) -> list[Config]:
-    """Figures 2 and 10–12: two classes, natural and adversarial training, a growing weight on the rare one."""
+def binary(
+    base: Config,
+    seeds: Iterable[int],
+    ratios: Iterable[float] = PAIR_RATIOS,
+    of: Iterable[tuple[str, str]] | None = None,
+) -> list[Config]:
+    """Figures 2 and 10–12: two classes, natural and adversarial training, a growing weight on the rare one.  of: the pairs."""
     step = base.replace(imbalance=hardest(base.dataset, "step"), method="CB-Reweight")
     return [
         step.replace(classes=pair, weight_ratio=ratio, adversarial=adversarial, seed=seed)
-        for pair in pairs(base.dataset)
+        for pair in (of or pairs(base.dataset))
         for ratio in ratios
         for adversarial in (False, True)
         for seed in seeds
@@ -184,7 +209,7 @@ def binary(base: Config, seeds: Iterable[int], ratios: Iterable[float] = PAIR_RA
 
 def deferral(base: Config, seeds: Iterable[int]) -> list[Config]:
     """Class-balanced weights from the start and from T_d = 0.8 and 0.5 of the epochs, in the preset's epochs and in twice as many."""
-    step = base.replace(imbalance=hardest(base.dataset, "step"))
+    step = of_set(base, hardest(base.dataset, "step"))
     return [
         step.replace(method=method, epochs=times * step.epochs, seed=seed, **changes)
         for times in (1, 2)
@@ -199,7 +224,7 @@ def figure_5(
     """Figure 5: the SRAT variants with plain under:well weight ratios on a Step set; None stands for class-balanced weights."""
     step = hardest(base.dataset, "step")
     return [
-        base.replace(imbalance=step, method=method, weight_ratio=ratio, seed=seed)
+        of_set(base, step, method=method, weight_ratio=ratio, seed=seed)
         for method in methods
         for ratio in (None, *ratios)
         for seed in seeds
@@ -211,7 +236,7 @@ def figure_6(
 ) -> list[Config]:
     """Figure 6: the SRAT variants at several λ on a Step and an Exp set."""
     return [
-        base.replace(imbalance=hardest(base.dataset, kind), method=method, separation_weight=value, seed=seed)
+        of_set(base, hardest(base.dataset, kind), method=method, separation_weight=value, seed=seed)
         for kind in ("step", "exp")
         for method in methods
         for value in lambdas
@@ -221,11 +246,11 @@ def figure_6(
 
 def after_srat(base: Config, seeds: Iterable[int]) -> list[Config]:
     """The later methods beside CE and two of SRAT's, seed by seed: each on the four sets, then with each of COLUMNS on the larger Step set."""
-    step = base.replace(imbalance=hardest(base.dataset, "step"))
+    step = of_set(base, hardest(base.dataset, "step"))
     listed = []
     for seed in seeds:
         for imbalance in imbalances(base.dataset):
-            listed += [base.replace(imbalance=imbalance, method=method, seed=seed) for method in (*BESIDE, *LATER)]
+            listed += [of_set(base, imbalance, method=method, seed=seed) for method in (*BESIDE, *LATER)]
         for changes in COLUMNS["digits" if base.dataset == "digits" else "images"].values():
             listed += [step.replace(method=method, seed=seed, **changes) for method in (*BESIDE, *LATER)]
     return listed
@@ -233,7 +258,7 @@ def after_srat(base: Config, seeds: Iterable[int]) -> list[Config]:
 
 def switchboard(base: Config, seeds: Iterable[int]) -> dict[str, list[tuple[Config, Config]]]:
     """Name of a switch → a pair (default, changed) of configs for each seed; the two share subset and initial weights."""
-    step = base.replace(imbalance=hardest(base.dataset, "step"))
+    step = of_set(base, hardest(base.dataset, "step"))
     return {
         name: [(step.replace(method=m, seed=seed), step.replace(method=m, seed=seed, **changes)) for seed in seeds]
         for name, (m, changes) in SWITCHES.items()
@@ -263,7 +288,28 @@ def everything(base: Config, seeds: Iterable[int]) -> list[Config]:
 
 def some(seeds: Iterable[int]) -> list[int]:
     """Those of the seeds on which Figures 5 and 6 are: the first half of TARGET_SEEDS."""
-    return [seed for seed in seeds if 2 * seed < TARGET_SEEDS]
+    return [seed for seed in seeds if 2 * seed < TARGET_SEEDS["digits"]]
+
+
+def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
+    """All that results/ holds of CIFAR-10 on a laptop's network, in the order of what one would miss most if time ran out.
+
+    Ratio 100 of the benchmark, seed by seed; then natural training, the first pair of Figure 2, Figures 5 and 6 of two methods,
+    and of one seed the smaller ratio; then the other pairs on two seeds, at fewer weights.
+    """
+    seeds, one_pair, two = list(seeds), pairs(base.dataset)[:1], ("SRAT-CE", "SRAT-LDAM")
+    order = {method: place for place, method in enumerate(IN_ORDER)}
+    cells = sorted(benchmark(base, seeds), key=lambda config: (config.seed, order[config.method], config.imbalance))
+    hard = {hardest(base.dataset, kind) for kind in ("exp", "step")}
+    listed = [config for config in cells if config.imbalance in hard]
+    for seed in seeds:
+        listed += [config for config in preliminary(base, [seed]) if not config.adversarial]
+        listed += binary(base, [seed], of=one_pair)
+        listed += figure_5(base, [seed], methods=two) + figure_6(base, [seed], methods=two)
+        listed += [config for config in cells if config.seed == seed == seeds[0]]
+        if seed in seeds[:2]:
+            listed += binary(base, [seed], (1.0, 10.0, 100.0, 200.0), pairs(base.dataset)[1:])
+    return list(dict.fromkeys(listed))
 
 
 def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
@@ -291,10 +337,7 @@ def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[H
     Returns (value, "t-SNE" or "PCA") → attacked training images in the plane, [N,2], as `features.aligned_embeddings` does it,
     and value → `features.separability` of attacked test images, where every class has as many.
     """
-    z = {
-        value: features.penultimate(run.model, run.data.train, run.config.training_attack)
-        for value, run in runs.items()
-    }
+    z = {value: run.features(run.config.training_attack, "train") for value, run in runs.items()}
     points = {
         (value, method): shown
         for method in ("t-SNE", "PCA")
@@ -302,7 +345,7 @@ def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[H
     }
     measured = {}
     for value, run in runs.items():
-        unseen = features.penultimate(run.model, run.data.test, run.config.evaluation_attack)
+        unseen = run.features(run.config.evaluation_attack)
         measured[value] = features.separability(unseen, run.data.test.labels)
     return points, measured
 
@@ -310,7 +353,9 @@ def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[H
 def separable(config: Config) -> list[Config]:
     """Of a config's data set and seed, those whose features the paper shows: Figures 3 and 4."""
     base = Config(config.dataset, epochs=config.epochs, precision=config.precision, compile=config.compile)
-    step = base.replace(imbalance=hardest(config.dataset, "step"), seed=config.seed)
+    if results.stage_of(config) == f"{config.dataset}-laptop":
+        base, _ = for_mode("laptop", config.dataset)
+    step = of_set(base, hardest(config.dataset, "step"), seed=config.seed)
     pairs = binary(base, [config.seed], PAIR_RATIOS[:1])
     return [step.replace(method=m) for m in FIGURE_4] + [step.replace(method="CE", adversarial=False)] + pairs
 
@@ -318,15 +363,16 @@ def separable(config: Config) -> list[Config]:
 def keep(runs: Iterable[Run], folder: Path) -> None:
     """Write the runs' numbers under both protocols and how separable some features are.
 
-    Of the paper's own, what is lost with the GPU they were made on, too: losses, Figure 4's features.
+    Of photographs, which readers do not have at hand, their losses and one seed's features of Figures 3 and 4, too.
     """
     runs = list(runs)
     own = [run for run in runs if run.config.dataset != "digits"]
     results.export([run for run in runs if run.config.dataset == "digits"], folder, protocols=(PAPER, STRONG))
     results.export(own, folder, protocols=(PAPER, STRONG), histories=True)
-    results.export_separability([run for run in runs if run.config in separable(run.config)], folder)
-    for run in own:
-        if run.config.method in FIGURE_4 and run.config.adversarial and run.config.classes is None:
+    shown = [run for run in runs if run.config in separable(run.config)]
+    results.export_separability(shown, folder)
+    for run in shown:
+        if run in own and run.config.seed == 0:
             results.export_features(run, folder)
 
 
@@ -341,27 +387,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.studies", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
     parser.add_argument("--after-srat", action="store_true", help="the later methods instead of the paper's studies")
+    parser.add_argument(
+        "--laptop", action="store_true", help="on the small network that a CPU can train, not the paper's"
+    )
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on from there")
     parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bf16"))
+    parser.add_argument("--precision", choices=("float32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument(
         "--trial", type=int, metavar="N", help="at most N images a class and N/10 for testing, written to build/trial"
     )
     options = parser.parse_args(arguments)
-    changes = {"precision": options.precision, "compile": options.compile}
-    if options.epochs:
-        changes["epochs"] = options.epochs
+    changes = {name: getattr(options, name) for name in ("epochs", "precision", "compile") if getattr(options, name)}
     if options.trial:
         changes |= {"max_per_class": options.trial, "test_per_class": max(1, options.trial // 10)}
+    small = options.laptop or options.dataset == "digits"
+    base = for_mode("laptop" if small else "paper", options.dataset)[0].replace(**changes)
+    seeds = range(TARGET_SEEDS[options.dataset] if small else 1)
     if options.after_srat:
-        base, _ = for_mode("laptop" if options.dataset == "digits" else "paper", options.dataset)
-        configs = after_srat(base.replace(**changes), range(TARGET_SEEDS if options.dataset == "digits" else 1))
+        configs = after_srat(base, seeds)
     elif options.dataset == "digits":
-        base, _ = for_mode("laptop")
-        configs = everything(base.replace(**changes), range(TARGET_SEEDS))
+        configs = everything(base, seeds)
     else:
-        configs = papers_own(options.dataset, **changes)
+        configs = photographs(base, seeds) if small else papers_own(options.dataset, **changes)
     folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
     # After every run, so that nothing measured is lost with the machine; then what an earlier call left unwritten.
     write = (keep, keep_post_hoc) if options.after_srat else (keep,)

@@ -16,6 +16,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from ..places import remembered
+
 
 def _check(eta=1.0, sigma=1.0, d=1, K=1.0, rho=1.0, eps=0.0) -> None:
     for condition, message in (
@@ -81,6 +83,7 @@ def cost(t, K):
     return errors_at(t, K, K)[1] - errors_at(t, K)[1]
 
 
+@remembered
 def sampled_gap(t, counts, d, *, draws=40, seed=0):
     """err(−1) − err(+1) of a line that is fitted to counts = (frequent, rare) Gaussian points in d dimensions, the mean of draws.
 
