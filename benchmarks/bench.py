@@ -216,6 +216,28 @@ def run(device: torch.device, rounds: int) -> pd.DataFrame:
     return compare(work, max(3, rounds // 3), device).rename(columns={"times ours": "times the first"})
 
 
+def cluster(device: torch.device, rounds: int) -> pd.DataFrame:
+    """A sweep of eight short runs on a Dask cluster, one worker and two, each with the cluster there already."""
+    from dask.distributed import Client, LocalCluster
+
+    configs = [Config(method="CE", epochs=6, test_per_class=10, seed=seed, device="cpu") for seed in range(8)]
+
+    def swept(client: Client) -> None:
+        with client.as_current(), tempfile.TemporaryDirectory() as store, joblib.parallel_config("dask"):
+            sweep(configs, store=store, progress=False)
+
+    options = {"threads_per_worker": 1, "dashboard_address": None}
+    with (
+        LocalCluster(n_workers=1, **options) as one,
+        LocalCluster(n_workers=2, **options) as two,
+        Client(one, set_as_default=False) as first,
+        Client(two, set_as_default=False) as second,
+    ):
+        work = {"one worker": partial(swept, first), "two workers": partial(swept, second)}
+        table = compare(work, max(3, rounds // 3), device)
+    return table.rename(columns={"times ours": "times one worker's"})
+
+
 def accuracy(device: torch.device, rounds: int) -> pd.DataFrame:
     """What precision and compilation do to the accuracy on digits, step-25: differences to float32, paired by seed."""
     rows, store = [], ROOT / "build" / "runs"
@@ -354,7 +376,10 @@ def best_of(function: Callable[[], object], device: torch.device, rounds: int) -
     return min([timed(function, device) for _ in range(3 + rounds)][3:])
 
 
-PARTS = {function.__name__: function for function in (attack, strong, limit, epoch, run, accuracy, parts, growth, gpu)}
+PARTS = {
+    function.__name__: function
+    for function in (attack, strong, limit, epoch, run, cluster, accuracy, parts, growth, gpu)
+}
 
 
 def main() -> None:

@@ -110,6 +110,8 @@ LATER = {  # what is compared with them: most of it came after the paper
         Method("RobustLT", (LogitAdjusted(),), budget=Rarity()),
         Method("DAFA", (CE(view="clean"), Consistency()), inner="clean output", budget=Difficulty()),
         Method("TAET", (HARL(),)),
+        # What the paper's tables leave out between CB-Focal and DRCB-LDAM; found by `course.compose`.
+        Method("CB-LDAM", (LDAM(),), Always()),
         Method("AT-BSL-AWP", (LogitAdjusted(),), update=AWP(awp_gamma=0.01)),
     )
 }

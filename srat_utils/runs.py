@@ -177,8 +177,10 @@ class Run:
 
     @cached_property
     def model(self) -> Classifier:
-        """The trained network in eval mode, on the config's device; its data are not needed."""
-        return load(self._file("model.pt").parent, resolve_device(self.config.device))
+        """The trained network in eval mode and in the precision of its training, on the config's device; no data are needed."""
+        model = load(self._file("model.pt").parent, resolve_device(self.config.device))
+        model.precision = self.config.precision
+        return model
 
     @property
     def spec(self) -> Spec:

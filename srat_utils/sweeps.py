@@ -69,7 +69,8 @@ def sweep(
         seconds = estimates.total(missing.values(), load_data) / (jobs or 1)
         if seconds >= estimates.LONG:
             at_once = f", {jobs} at a time" if jobs and jobs > 1 else ""
-            tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} on this machine{at_once}.")
+            where = "on this machine" if jobs else "on one worker like this machine"
+            tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} {where}{at_once}.")
     running, over, failures = [], set(), {}
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
     epochs = sum(config.epochs for config in missing.values())

@@ -139,6 +139,17 @@ class LogitAdjusted(Prediction):
 
 
 @dataclass(frozen=True)
+class AdjustedLDAM(LDAM):
+    """Cross-entropy of s·(cos − Δ_y·1[c = y]) + τ·ln π_c: LDAM's margins and a prior in one softmax (additive VS loss; Kini et al., 2021)."""
+
+    tau: float = at_least(0, 1.0)
+
+    def each(self, facts: Facts) -> losses.Loss:
+        ldam, shift = super().each(facts), self.tau * facts.log_prior
+        return lambda logits, y: ldam(logits + shift, y)
+
+
+@dataclass(frozen=True)
 class RoBal(LogitAdjusted):
     """Cross-entropy of s·(cos − m_y·1[c = y]) + τ·ln π_c with m_y = m + τ_m·ln(n_y/n_min)/s (Wu et al., 2021).
 

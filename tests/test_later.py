@@ -21,6 +21,8 @@ from srat_utils.models import adjusted
 from srat_utils.records import ConfigError
 from srat_utils.terms import (
     HARL,
+    LDAM,
+    AdjustedLDAM,
     Batch,
     CentredSeparation,
     Facts,
@@ -211,6 +213,16 @@ def test_robal_without_margins_and_priors_is_cross_entropy_on_scaled_cosines(bat
     torch.testing.assert_close(
         equal.each(Facts([5, 5, 5], 64, CPU))(z, batch.y), F.cross_entropy(z, batch.y, reduction="none")
     )
+
+
+def test_margins_and_a_prior_in_one_softmax_by_hand(batch):
+    z = 30 * torch.rand(12, 3, generator=torch.Generator().manual_seed(0)) - 15
+    delta, log_prior = 0.5 * (torch.tensor(COUNTS) / min(COUNTS)) ** -0.25, (torch.tensor(COUNTS) / sum(COUNTS)).log()
+    shifted = z + 0.7 * log_prior
+    shifted[range(12), batch.y] -= 30 * delta[batch.y]
+    expected = F.cross_entropy(shifted, batch.y, reduction="none")
+    torch.testing.assert_close(AdjustedLDAM(tau=0.7).each(FACTS)(z, batch.y), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(AdjustedLDAM(tau=0).each(FACTS)(z, batch.y), LDAM().each(FACTS)(z, batch.y))
 
 
 @pytest.mark.parametrize("method", ["AWP", "AT-BSL-AWP"])
@@ -492,6 +504,7 @@ def test_other_names_for_the_classes_change_nothing(method):
         ("SRAT-CE-Centres", "CE", {"separation_weight": 0.0}),
         ("SRAT-CE-Queue", "SRAT-CE", {"queue_length": 1, "separation_weight": 0.0}),
         ("RoBal-R", "RoBal-N", {"kl_weight": 0.0}),  # what tells them apart is rarity
+        ("CB-LDAM", "LDAM", {}),
     ],
 )
 def test_with_equal_counts_what_is_made_for_rare_classes_changes_nothing(method, base, settings):
@@ -506,7 +519,8 @@ def test_no_method_is_another_one_under_a_second_name():
     dataset = set_of([12, 8, 3, 1])
     heads = {name: in_double_with(name, dataset, [0, 1, 2, 3]).model.head.weight for name in METHODS}
     # With weights from the start, deferred ones are those that are always on.
-    twins = {frozenset(("CB-Reweight", "DRCB-CE")), frozenset(("CB-Focal", "DRCB-Focal"))}
+    twins = {frozenset((early, f"DRCB-{early[3:]}")) for early in ("CB-Focal", "CB-LDAM")}
+    twins |= {frozenset(("CB-Reweight", "DRCB-CE"))}
     same = {frozenset((a, b)) for a, b in combinations(heads, 2) if torch.equal(heads[a], heads[b])}
     assert same == twins
 

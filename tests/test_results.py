@@ -8,7 +8,7 @@ import torch
 from made_up import save
 
 import srat_utils
-from srat_utils import ELEVEN, PAPER, STRONG, Config, provenance, sweep
+from srat_utils import ELEVEN, PAPER, STRONG, Config, provenance, sources, sweep
 from srat_utils.attacks import PGD
 from srat_utils.course import claims, paper, results, studies
 from srat_utils.course.studies import for_mode, imbalances
@@ -135,9 +135,12 @@ def test_a_setting_survives_as_text(value):
 
 
 def test_histories_and_features_are_kept_of_runs_that_cannot_be_made_again_at_once(runs, tmp_path):
+    written = []
     for _ in range(2):
         results.export(runs, tmp_path, histories=True)
         results.export_features(runs[2], tmp_path, per_class=5, components=8)
+        written.append([(tmp_path / "digits" / name).read_bytes() for name in ("runs.csv", "history.csv")])
+    assert written[0] == written[1]
     history = pd.read_csv(tmp_path / "digits/history.csv")
     assert len(history) == sum(config.epochs for config in CONFIGS)
     for run in runs:
@@ -158,6 +161,21 @@ def test_features_are_read_back_by_their_config(runs, tmp_path):
     results.export_features(runs[2], tmp_path, per_class=5, components=8)
     z, labels = results.features_of(runs[2].config, tmp_path)
     assert z.dtype == np.float32 and len(z) == len(labels) and set(labels) == set(range(10))
+
+
+def test_an_example_of_each_class_is_kept_as_it_is_and_attacked(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 3), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    path = save(tmp_path / "mine.npz", train_images=rows, train_labels=labels, test_images=rows, test_labels=labels)
+    config = Config(path, method="CE", epochs=1, attack_steps=1, evaluation_steps=2)
+    (run,) = sweep([config], jobs=1, store=tmp_path / "store", progress=False)
+    results.export_examples(run, tmp_path / "results")
+    shown = results.examples(str(path), tmp_path / "results")
+    assert len(shown) == 6
+    for place, name in enumerate(run.classes):
+        (clean, words), (attacked, _) = shown[2 * place : 2 * place + 2]
+        assert words.startswith(f"{name}: ") and any((image == clean).all() for image in run.data.test.images)
+        assert 0 < np.abs(attacked.astype(int) - clean).max() <= np.ceil(255 * config.eps)
 
 
 def test_only_what_is_stored_under_all_protocols_is_handed_out_and_nothing_is_trained(runs, tmp_path):
@@ -233,6 +251,23 @@ def test_a_stored_row_is_recomputed_where_it_can_be_exactly():
     assert state.history[0]["loss"] == pytest.approx(10.819230079650879, rel=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not sources.at_hand("cifar10"), reason="CIFAR-10 is not on this machine: set SRAT_DATA to its folder"
+)
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_a_stored_row_of_photographs_is_recomputed_in_its_first_epoch(adversarial):
+    base, _ = for_mode("laptop", "cifar10")
+    (run,) = results.stored([base.replace(imbalance="exp-100", method="CE", adversarial=adversarial, seed=0)])
+    train = load_data(run.config).train
+    assert train.fingerprint == run.provenance["subset_fingerprint"]
+    history = pd.read_csv(results.home_of("cifar10-laptop") / "history.csv", dtype={"fingerprint": str})
+    first = history[(history["fingerprint"] == run.config.fingerprint) & (history["epoch"] == 0)]
+    state = State.fresh(run.config, train, torch.device("cpu"))
+    state = fit(run.config.replace(epochs=1, warmup_epochs=1), train, state=state)
+    assert state.history[0]["loss"] == pytest.approx(first["loss"].item(), rel=0.02)  # bfloat16, on any processor
+
+
 # ------------------------------------------------------------------------------------------------ studies
 
 
@@ -253,11 +288,13 @@ def test_the_studies_on_photographs_begin_with_one_seed_of_all_that_is_asked_fir
     base, _ = for_mode("laptop", "cifar10")
     listed = studies.photographs(base, range(3))
     assert len({config.fingerprint for config in listed}) == len(listed)
-    first = listed[:22]
-    assert {(config.method, config.imbalance) for config in first} == {
+    first, cells = listed[:4], listed[4:26]
+    assert not any(config.adversarial for config in first) and all(config.adversarial for config in cells)
+    assert {config.imbalance for config in first} == set(imbalances("cifar10"))
+    assert {(config.method, config.imbalance) for config in cells} == {
         (method, imbalance) for method in ELEVEN for imbalance in ("step-100", "exp-100")
     }
-    assert [config.seed for config in listed[:66]] == sorted(22 * [0, 1, 2])
+    assert [config.seed for config in listed] == sorted(config.seed for config in listed)
     for config in listed:  # half of the images where a set is large: the same ratio
         available = [min(5000, config.max_per_class or 5000)] * (len(config.classes) if config.classes else 10)
         counts = class_counts(config.imbalance, available)
@@ -378,6 +415,17 @@ def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypa
     trained = Run(listed[0], tmp_path / "runs" / listed[0].name)
     stored = runs[listed[0].fingerprint]
     pd.testing.assert_frame_equal(stored.evaluate(PAPER.adjusted(1.0)), trained.evaluate(PAPER.adjusted(1.0)))
+
+
+@pytest.mark.slow
+def test_the_driver_trains_on_a_clusters_workers(tmp_path, monkeypatch, capsys):
+    distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    monkeypatch.setattr(studies, "papers_own", lambda dataset, **changes: [DRIVEN.replace(seed=s) for s in (0, 1)])
+    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        studies.main(["cifar10", "--trial", "10", "--cluster", cluster.scheduler_address])
+    assert "2 of 2 runs are finished" in capsys.readouterr().out
 
 
 def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """A choice is made on validation images, paired by seed, and never on the test set."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,9 @@ from made_up import save
 from scipy import stats
 
 from srat_utils import Config, evaluation, runs
+from srat_utils.course import compose, results
 from srat_utils.evaluation import PAPER, Protocol
+from srat_utils.methods import METHODS
 from srat_utils.records import ConfigError
 from srat_utils.runs import Run
 from srat_utils.selection import select
@@ -116,3 +120,16 @@ def test_settings_with_other_seeds_are_refused(store):
     configs = [BASE.replace(method="CE", epochs=1, seed=0), BASE.replace(method="CE", epochs=2, seed=1)]
     with pytest.raises(ConfigError, match="same seeds"):
         select(configs, **options(store))
+
+
+def test_compositions_are_chosen_on_validation_images_of_seeds_that_no_study_has():
+    with patch.dict(METHODS):
+        listed = compose.candidates()
+        rows = {(c.method, c.ldam_scale, c.averaging) for c in listed}
+        assert {c.validation for c in listed} == {0.2} and {c.seed for c in listed}.isdisjoint(range(10))
+        assert len(listed) == len(rows) * len(compose.SEEDS) == len({c.fingerprint for c in listed})
+    kept = pd.read_csv(results.FOLDER / "digits" / "composed.csv", keep_default_na=False)
+    kept["averaging"] = kept["averaging"].replace("none", None).astype(float).astype(object)
+    assert {tuple(None if pd.isna(v) else v for v in row) for row in kept.iloc[:, :3].itertuples(index=False)} == rows
+    assert kept["method"][0] == "CB-LDAM" and kept["value"].is_monotonic_decreasing
+    assert set(METHODS).isdisjoint(set(compose.COMPOSED) - {"CB-LDAM"})

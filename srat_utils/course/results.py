@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 from sklearn.decomposition import PCA
 
 from .. import features, places
@@ -52,7 +54,8 @@ def export(
         chosen = [run for run in runs if stage_of(run.config) == stage]
         new = {"runs.csv": pd.DataFrame(map(row, chosen), dtype=str)}
         if histories:
-            new["history.csv"] = pd.concat([run.history.assign(fingerprint=run.config.fingerprint) for run in chosen])
+            rows = [run.history.map("{:.6g}".format).assign(fingerprint=run.config.fingerprint) for run in chosen]
+            new["history.csv"] = pd.concat(rows)
         replaced = {run.config.fingerprint for run in chosen}
         for name, rows in new.items():
             if (home / name).exists():
@@ -61,7 +64,7 @@ def export(
             order = [key for key in ORDER if key in rows]
             columns = sorted(rows, key=lambda column: (column != "fingerprint", column in FACTS))
             rows = rows[columns].sort_values(order, kind="stable")
-            write(home / name, lambda path, rows=rows: rows.to_csv(path, index=False, float_format="%.6g"))
+            write(home / name, lambda path, rows=rows: rows.to_csv(path, index=False))
         (home / "outcomes").mkdir(exist_ok=True)
         for protocol in protocols:
             for task in sorted({task_of(run.config) for run in chosen}):
@@ -140,6 +143,40 @@ def features_of(config: Config, folder: Path | None = None) -> tuple[np.ndarray,
         return None
     with np.load(path, allow_pickle=False) as stored:
         return stored["features"].astype(np.float32), stored["labels"]
+
+
+def export_examples(run: Run, folder: Path | None = None) -> None:
+    """Write a test image of each class, as it is and attacked, to `folder`/<stage>/examples.png, and what is read in examples.csv.
+
+    The first image of the class that the network reads right, else the first one.  Above the images, below the attacked ones.
+    """
+    home = home_of(stage_of(run.config), folder)
+    test, said = run.data.test, run.outcomes(PAPER).predictions["clean"]
+    index = [np.flatnonzero(test.labels == c) for c in range(len(test.classes))]
+    index = np.array([next((i for i in own if said[i] == test.labels[i]), own[0]) for own in index])
+    x, y = test.subset(index).tensors(next(run.model.parameters()).device)
+    x = x.float() / 255
+    attacked = run.config.evaluation_attack(run.model, x, y, generator=torch.Generator(x.device).manual_seed(0))
+    rows = [(255 * part).round().byte().permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy() for part in (x, attacked)]
+    names = np.asarray(test.classes)
+    read = [names[run.model(part).argmax(1).cpu().numpy()] for part in (x, attacked)]
+    home.mkdir(parents=True, exist_ok=True)
+    write(home / "examples.png", lambda path: Image.fromarray(np.concatenate(rows)).save(path, format="png"))
+    table = pd.DataFrame({"class": names, "read": read[0], "attacked": read[1]})
+    write(home / "examples.csv", lambda path: table.to_csv(path, index=False))
+
+
+def examples(stage: str, folder: Path | None = None) -> list[tuple[np.ndarray, str]]:
+    """What `export_examples` wrote: a picture uint8 [H,W,3] and its words, class after class, clean then attacked."""
+    home = home_of(stage, folder)
+    table = pd.read_csv(home / "examples.csv", dtype=str, keep_default_na=False)
+    with Image.open(home / "examples.png") as file:
+        pixels = np.array(file)
+    side, shown = len(pixels) // 2, []
+    for place, (name, read, attacked) in enumerate(table.itertuples(index=False)):
+        for row, words in enumerate((f"{name}: {read}", f"attacked: {attacked}")):
+            shown.append((pixels[row * side : (row + 1) * side, place * side : (place + 1) * side], words))
+    return shown
 
 
 def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None:

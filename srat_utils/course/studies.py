@@ -9,9 +9,11 @@ python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from .. import features
@@ -70,6 +72,13 @@ STORED_SEEDS = {"digits": 3, "cifar10": 1}  # in results/, complete under both p
 TARGET_SEEDS = {"digits": 10, "cifar10": 3, "svhn": 3}
 
 BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
+BEST_LATER = (
+    "CB-LDAM",
+    "RoBal-N",
+    "AT-BSL-Both",
+    "RoBal-R",
+    "SRAT-CE-Balanced",
+)  # on digits, rare classes under STRONG
 POST_HOC = {"CE": 1.0, "RoBal-N": 0.1}  # τ of the prior that is taken off the logits afterwards
 # What the later papers change beside their methods, and any method may have: averaged weights, and RandAugment as in AT-BSL.
 COLUMNS: dict[str, dict[str, dict]] = {
@@ -92,6 +101,7 @@ SWITCHES: dict[str, tuple[str, dict]] = {
     "L_sep on the features → on an MLP head": ("SRAT-CE", {"projection": 128}),
     "weights deferred → from the start": ("SRAT-CE", {"reweight_at": 0.0}),
     "weight decay 2e-4 → 5e-4": ("SRAT-CE", {"weight_decay": 5e-4}),
+    "float32 → bfloat16": ("SRAT-CE", {"precision": "bf16"}),
 }
 
 
@@ -292,23 +302,23 @@ def some(seeds: Iterable[int]) -> list[int]:
 
 
 def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
-    """All that results/ holds of CIFAR-10 on a laptop's network, in the order of what one would miss most if time ran out.
+    """All that results/ holds of CIFAR-10 on a laptop's network, one seed of everything before the next.
 
-    Ratio 100 of the benchmark, seed by seed; then natural training, the first pair of Figure 2, Figures 5 and 6 of two methods,
-    and of one seed the smaller ratio; then the other pairs on two seeds, at fewer weights.
+    In the order of what one would miss most if time ran out: natural training and the eleven methods at the larger ratio, the
+    first pair of Figure 2, the best five later methods, Figures 5 and 6 of two methods; then, of fewer seeds, the smaller ratio and
+    the other pairs.
     """
-    seeds, one_pair, two = list(seeds), pairs(base.dataset)[:1], ("SRAT-CE", "SRAT-LDAM")
-    order = {method: place for place, method in enumerate(IN_ORDER)}
-    cells = sorted(benchmark(base, seeds), key=lambda config: (config.seed, order[config.method], config.imbalance))
-    hard = {hardest(base.dataset, kind) for kind in ("exp", "step")}
-    listed = [config for config in cells if config.imbalance in hard]
+    seeds, (first, *others), two = list(seeds), pairs(base.dataset), ("SRAT-CE", "SRAT-LDAM")
+    listed = []
     for seed in seeds:
+        cells = sorted(benchmark(base, [seed]), key=lambda config: (IN_ORDER.index(config.method), config.imbalance))
+        hard = [config for config in cells if config.imbalance in imbalances(base.dataset)[1::2]]
         listed += [config for config in preliminary(base, [seed]) if not config.adversarial]
-        listed += binary(base, [seed], of=one_pair)
+        listed += hard + binary(base, [seed], of=[first])
+        listed += [one.replace(method=method) for method in BEST_LATER for one in hard if one.method == "CE"]
         listed += figure_5(base, [seed], methods=two) + figure_6(base, [seed], methods=two)
-        listed += [config for config in cells if config.seed == seed == seeds[0]]
-        if seed in seeds[:2]:
-            listed += binary(base, [seed], (1.0, 10.0, 100.0, 200.0), pairs(base.dataset)[1:])
+        listed += cells if seed in seeds[:1] else []
+        listed += binary(base, [seed], (1.0, 10.0, 100.0, 200.0), others) if seed in seeds[:2] else []
     return list(dict.fromkeys(listed))
 
 
@@ -369,11 +379,13 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
     own = [run for run in runs if run.config.dataset != "digits"]
     results.export([run for run in runs if run.config.dataset == "digits"], folder, protocols=(PAPER, STRONG))
     results.export(own, folder, protocols=(PAPER, STRONG), histories=True)
-    shown = [run for run in runs if run.config in separable(run.config)]
+    shown = [run for run in runs if run.config.fingerprint in {one.fingerprint for one in separable(run.config)}]
     results.export_separability(shown, folder)
     for run in shown:
         if run in own and run.config.seed == 0:
             results.export_features(run, folder)
+            if run.config.method == "CE" and run.config.adversarial:
+                results.export_examples(run, folder)
 
 
 def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
@@ -381,6 +393,20 @@ def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
     for method, tau in POST_HOC.items():
         chosen = [run for run in runs if run.config.method == method]
         results.export(chosen, folder, protocols=(PAPER.adjusted(tau), STRONG.adjusted(tau)))
+
+
+@contextmanager
+def on_cluster(address: str | None) -> Iterator[None]:
+    """With sweeps on the workers of a Dask scheduler, where an address is given.  Raises SystemExit where Dask is missing."""
+    if address is None:
+        yield
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise SystemExit('--cluster needs Dask: pip install "srat-utils[cluster]"') from None
+    with Client(address), joblib.parallel_config("dask"):
+        yield
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -394,6 +420,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")
     parser.add_argument("--precision", choices=("float32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="train on the workers of this Dask scheduler (tcp://…)")
     parser.add_argument(
         "--trial", type=int, metavar="N", help="at most N images a class and N/10 for testing, written to build/trial"
     )
@@ -418,7 +445,10 @@ def main(arguments: list[str] | None = None) -> None:
         for each in write:
             each(runs, folder)
 
-    runs = sweep(configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: write_all([run]))
+    with on_cluster(options.cluster):
+        runs = sweep(
+            configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: write_all([run])
+        )
     write_all(runs)
     done = len({run.config.name for run in runs})
     print(f"{done} of {len({config.name for config in configs})} runs are finished and written to {folder}")

@@ -33,7 +33,8 @@ class Chart:
         alt: str = "",
         axis: bool = True,
     ):
-        self.x, self.y, self.width, self.height, self.alt = x, y, width, height, alt
+        self.x, self.y = (ends if ends[0] != ends[1] else (ends[0] - 0.5, ends[1] + 0.5) for ends in (x, y))
+        self.width, self.height, self.alt = width, height, alt
         top, bottom = TOP + TITLE * bool(title), BOTTOM if axis else 4
         self.frame = (left, top, width - left - RIGHT, height - top - bottom)
         self.marks: list[str] = []
