@@ -8,6 +8,7 @@ network, see `stage_of`.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -100,8 +101,11 @@ def pack(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
         )
     ((test, labels),) = tests.items()
     said = np.stack([list(each.predictions.values()) for each in outcomes.values()])
-    with path.open("wb") as file:  # given a path, NumPy adds an ending of its own
-        np.savez_compressed(file, keys=list(outcomes), names=names.pop(), test=test, labels=labels, said=said)
+    arrays = {"keys": list(outcomes), "names": names.pop(), "test": test, "labels": labels, "said": said}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:  # a third of `np.savez_compressed`; `np.load` reads both
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def packed(path: Path) -> dict[str, Outcomes]:
