@@ -165,9 +165,7 @@ def against(
     protocol: Protocol = STRONG,
 ) -> pd.DataFrame:
     """How many points each method is above each of some rivals, with verdicts: `effects.judge`'s frame."""
-    by_method: dict[str, list[Run]] = {}
-    for run in runs:
-        by_method.setdefault(run.config.method, []).append(run)
+    by_method = of_methods(runs)
     compared = {
         f"{name} − {rival}": effects.difference(own, by_method[rival], measure, kind, protocol)
         for rival in rivals
@@ -175,3 +173,21 @@ def against(
         if name != rival and rival in by_method
     }
     return effects.judge(compared)
+
+
+def above_every(
+    runs: Iterable[Run], name: str, measure: str = "under", kind: str = "robust", protocol: Protocol = STRONG
+) -> effects.Effect:
+    """How many points a method is above the best of all others, corrected for the choice of that one."""
+    by_method = of_methods(runs)
+    ours = by_method.pop(name)
+    return effects.above_best(
+        [effects.difference(ours, theirs, measure, kind, protocol) for theirs in by_method.values()]
+    )
+
+
+def of_methods(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    by_method: dict[str, list[Run]] = {}
+    for run in runs:
+        by_method.setdefault(run.config.method, []).append(run)
+    return by_method

@@ -102,7 +102,9 @@ def pack(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
     ((test, labels),) = tests.items()
     said = np.stack([list(each.predictions.values()) for each in outcomes.values()])
     arrays = {"keys": list(outcomes), "names": names.pop(), "test": test, "labels": labels, "said": said}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:  # a third of `np.savez_compressed`; `np.load` reads both
+    with zipfile.ZipFile(
+        path, "w", zipfile.ZIP_LZMA
+    ) as archive:  # a third of `np.savez_compressed`; `np.load` reads both
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)

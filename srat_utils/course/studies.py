@@ -29,7 +29,7 @@ from ..sources import load_source
 from ..sweeps import sweep
 from . import results
 
-# What a CPU core trains and tests in about ten minutes, chosen on validation images; never the paper's numbers.
+# What a CPU core trains in about ten minutes, chosen on validation images; never the paper's numbers.
 PHOTOGRAPHS = {
     "model": "resnet8", "precision": "bf16", "epochs": 10, "batch_size": 64, "warmup_epochs": 1, "decay_at": (0.6, 0.8),
     "lr_decay": 0.1, "reweight_at": 0.6, "threads": 1, "test_per_class": 200,
@@ -149,7 +149,7 @@ def of_set(base: Config, imbalance: str, **changes) -> Config:
     """The base on one of its imbalanced sets.
 
     On a laptop's network three of CIFAR-10's sets start from half of the images, so that no run takes twice as long as one on
-    Exp-100 (12,406 images); K stays as it is.
+    Exp-100; K stays as it is.
     """
     if results.stage_of(base) == f"{base.dataset}-laptop" and imbalance in HALVED:
         changes = {"max_per_class": HALF} | changes
