@@ -158,8 +158,27 @@ def test_holm_runs_over_a_notebooks_claims_of_one_attack(stage, ledger):
 def test_a_stage_without_runs_is_not_measured_and_claims_are_told_once():
     told = judged(every_claim(), Stage("nothing", Config("cifar10"), {}, [0]))
     assert set(told["verdict"]) == {"not measured"}
+    index = pd.MultiIndex.from_tuples([("0123456789", "clean")], names=["fingerprint", "images"])
+    no_pair = pd.DataFrame({"silhouette": 0.1, "variance_ratio": 1.0, "probe_accuracy": 50.0}, index=index)  # and so no t
+    other = judged(every_claim(), Stage("nothing", Config("cifar10"), {}, [0], no_pair))
+    pd.testing.assert_frame_equal(other, told)
     keys = told[["section", "claim", "shown", "attack"]]
     assert not keys.duplicated().any() and set(told["paper"]) == {"up", "no change"}
+
+
+def test_every_set_means_those_of_the_stage_and_the_smaller_ratio_is_not_made_up(stage):
+    larger = dataclasses.replace(stage, sets=("step-25", "exp-25"))
+    words = "SRAT − DRCB, rare classes, clean, at the larger ratio − over all sets"
+    assert row(judged(every_claim(), larger), words, "none")["verdict"] == "not measured"
+    assert row(judged(every_claim(), stage), words, "none")["verdict"] != "not measured"
+    one, four = (judged(every_claim(), each) for each in (larger, stage))
+    shown = "SRAT-CE − DRCB-CE, overall, clean"
+    expected = effects.contrast(
+        [(sign, larger.runs({"imbalance": claims.EXTREME, "method": m})[0], "clean") for sign, m in ((1, "SRAT-CE"), (-1, "DRCB-CE"))],
+        "overall", PAPER,
+    )  # fmt: skip
+    assert np.isclose(row(one, shown, "none")["difference"], expected.estimate)
+    assert not np.isclose(row(four, shown, "none")["difference"], expected.estimate)
 
 
 def test_seeds_that_one_side_lacks_are_left_out(stage):

@@ -66,13 +66,8 @@ class Stage:
         sets = {EVERY: self.sets or every, EXTREME: (every[1], every[3]), "step, smaller": every[:1], "step": every[1:2],
                 "exp, smaller": every[2:3], "exp": every[3:]}[imbalance]  # fmt: skip
         pairs = studies.pairs(self.base.dataset) if classes == PAIRS else (classes,)
-        settings |= {"seed": seed, "epochs": times * self.base.epochs}
-        return [
-            self.base.replace(imbalance=one, classes=pair, **settings)
-            if pair
-            else studies.of_set(self.base, one, **settings)
-            for one, pair in product(sets, pairs)
-        ]
+        settings |= {"seed": seed} | ({"epochs": times * self.base.epochs} if times > 1 else {})
+        return [studies.of_set(self.base, one, classes=pair, **settings) for one, pair in product(sets, pairs)]
 
     def runs(self, *sides: dict) -> list[list[Run]]:
         """The runs of each side, of the seeds that all of them have."""
@@ -179,7 +174,7 @@ def of_features(ours: dict, theirs: dict, measure: str, images: tuple[str, str])
     """A measure of separability of ours − theirs.  images: "clean" or "attacked", of ours and of theirs; seeds' error alone."""
 
     def found(stage: Stage, protocol: Protocol) -> Effect | None:
-        if stage.features.empty:
+        if measure not in stage.features:
             return None
         values = stage.features[measure]
         differences = []

@@ -146,13 +146,16 @@ def imbalances(dataset: str) -> tuple[str, ...]:
 
 
 def of_set(base: Config, imbalance: str, **changes) -> Config:
-    """The base on one of its imbalanced sets.
+    """The base on one of its imbalanced sets, of all classes or of the pair in `changes`.
 
     On a laptop's network three of CIFAR-10's sets start from half of the images, so that no run takes twice as long as one on
-    Exp-100; K stays as it is.
+    Exp-100; K stays as it is.  A pair, a third of the images of ten classes, gets about as many updates as they do.
     """
-    if results.stage_of(base) == f"{base.dataset}-laptop" and imbalance in HALVED:
-        changes = {"max_per_class": HALF} | changes
+    if results.stage_of(base) == f"{base.dataset}-laptop":
+        if len(changes.get("classes") or ()) == 2:
+            changes = {"epochs": 5 * base.epochs // 2} | changes
+        elif imbalance in HALVED:
+            changes = {"max_per_class": HALF} | changes
     return base.replace(imbalance=imbalance, **changes)
 
 
@@ -207,9 +210,11 @@ def binary(
     of: Iterable[tuple[str, str]] | None = None,
 ) -> list[Config]:
     """Figures 2 and 10–12: two classes, natural and adversarial training, a growing weight on the rare one.  of: the pairs."""
-    step = base.replace(imbalance=hardest(base.dataset, "step"), method="CB-Reweight")
+    step = base.replace(method="CB-Reweight")
     return [
-        step.replace(classes=pair, weight_ratio=ratio, adversarial=adversarial, seed=seed)
+        of_set(
+            step, hardest(base.dataset, "step"), classes=pair, weight_ratio=ratio, adversarial=adversarial, seed=seed
+        )
         for pair in (of or pairs(base.dataset))
         for ratio in ratios
         for adversarial in (False, True)
