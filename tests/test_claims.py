@@ -159,7 +159,9 @@ def test_a_stage_without_runs_is_not_measured_and_claims_are_told_once():
     told = judged(every_claim(), Stage("nothing", Config("cifar10"), {}, [0]))
     assert set(told["verdict"]) == {"not measured"}
     index = pd.MultiIndex.from_tuples([("0123456789", "clean")], names=["fingerprint", "images"])
-    no_pair = pd.DataFrame({"silhouette": 0.1, "variance_ratio": 1.0, "probe_accuracy": 50.0}, index=index)  # and so no t
+    no_pair = pd.DataFrame(
+        {"silhouette": 0.1, "variance_ratio": 1.0, "probe_accuracy": 50.0}, index=index
+    )  # and so no t
     other = judged(every_claim(), Stage("nothing", Config("cifar10"), {}, [0], no_pair))
     pd.testing.assert_frame_equal(other, told)
     keys = told[["section", "claim", "shown", "attack"]]

@@ -10,6 +10,7 @@ from srat_utils.evaluation import Outcomes, accuracies, summarise
 from srat_utils.images import ImageDataset
 from srat_utils.methods import ELEVEN
 from srat_utils.runs import Run
+from srat_utils.sources import CIFAR10_CLASSES
 
 RNG = np.random.default_rng(0)
 SUMMARIES = pd.DataFrame(
@@ -262,3 +263,15 @@ def test_a_second_protocol_stands_beside_the_first_in_every_picture():
         "STRONG" in plots.class_method(metrics, kind="strong").alt
         and ": CE 10" in plots.class_method(metrics, kind="strong").alt
     )
+
+
+@pytest.mark.parametrize("classes", [CIFAR10_CLASSES, tuple("0123456789"), ("a class with a very long name", "b")])
+@pytest.mark.parametrize("panels", [1, 2, 3])
+def test_a_legend_of_classes_stays_inside_its_picture(classes, panels):
+    points, labels = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % len(classes)
+    under = np.arange(len(classes)) >= len(classes) // 2
+    figure = plots.embeddings({str(n): (points, labels) for n in range(panels)}, classes, under).figure
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1

@@ -239,9 +239,9 @@ def class_legend(figure: Figure, classes: Sequence[str], under: Sequence[bool]) 
         handles.append(
             Line2D([], [], linestyle="", color=colour, marker="^" if rare else "o", markeredgecolor=edge, label=name)
         )
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(10, len(classes)), frameon=False, handletextpad=0.2
-    )
+    inches = 0.58 + 0.07 * max(map(len, classes))  # of a mark and the longest name
+    columns = max(1, min(10, len(classes), int(figure.get_figwidth() / inches)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, handletextpad=0.2)
 
 
 def embeddings(
