@@ -9,8 +9,8 @@ python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import joblib
@@ -400,20 +400,6 @@ def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
         results.export(chosen, folder, protocols=(PAPER.adjusted(tau), STRONG.adjusted(tau)))
 
 
-@contextmanager
-def on_cluster(address: str | None) -> Iterator[None]:
-    """With sweeps on the workers of a Dask scheduler, where an address is given.  Raises SystemExit where Dask is missing."""
-    if address is None:
-        yield
-        return
-    try:
-        from dask.distributed import Client
-    except ImportError:
-        raise SystemExit('--cluster needs Dask: pip install "srat-utils[cluster]"') from None
-    with Client(address), joblib.parallel_config("dask"):
-        yield
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.studies", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
@@ -425,7 +411,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")
     parser.add_argument("--precision", choices=("float32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="train on the workers of this Dask scheduler (tcp://…)")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on the workers of this Dask scheduler, tcp://… (needs the extra `cluster`)",
+    )
     parser.add_argument(
         "--trial", type=int, metavar="N", help="at most N images a class and N/10 for testing, written to build/trial"
     )
@@ -450,7 +440,8 @@ def main(arguments: list[str] | None = None) -> None:
         for each in write:
             each(runs, folder)
 
-    with on_cluster(options.cluster):
+    cluster = joblib.parallel_config("dask", scheduler_host=options.cluster) if options.cluster else nullcontext()
+    with cluster:
         runs = sweep(
             configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: write_all([run])
         )
