@@ -29,7 +29,7 @@ from ..sources import load_source
 from ..sweeps import sweep
 from . import results
 
-# What a CPU core trains in about ten minutes, chosen on validation images; never the paper's numbers.
+# What a CPU core trains in about ten minutes, after pilots on validation images; never the paper's numbers.
 PHOTOGRAPHS = {
     "model": "resnet8", "precision": "bf16", "epochs": 10, "batch_size": 64, "warmup_epochs": 1, "decay_at": (0.6, 0.8),
     "lr_decay": 0.1, "reweight_at": 0.6, "threads": 1, "test_per_class": 200,
