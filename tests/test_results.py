@@ -303,6 +303,15 @@ def test_the_studies_on_photographs_begin_with_one_seed_of_all_that_is_asked_fir
         assert max(counts) == int(config.imbalance.partition("-")[2]) * min(counts) and sum(counts) < 14_000
 
 
+def test_a_trial_on_photographs_takes_no_more_images_than_it_says_and_features_are_kept_of_both_large_sets():
+    base = for_mode("laptop", "cifar10")[0].replace(max_per_class=100)
+    listed = studies.photographs(base, [0])
+    assert {config.max_per_class for config in listed} == {100}
+    paper = Config.paper("cifar10", "exp-100", "SRAT-LDAM")
+    kept = {one.fingerprint for kind in ("step", "exp") for one in studies.separable(paper, kind)}
+    assert {c.fingerprint for c in studies.papers_own() if c.method in studies.FIGURE_4 and c.adversarial} <= kept
+
+
 def test_a_switch_changes_one_thing_and_keeps_seed_and_subset():
     for name, pairs in studies.switchboard(Config(), range(2)).items():
         for default, changed in pairs:

@@ -3,7 +3,7 @@
 python -m srat_utils.course.compose          trains 54 networks, resumable, and writes results/digits/composed.csv
 
 1. Step-25, a fifth of each class held out before the imbalance; no test image is read.  The seeds are not those of the studies.
-2. Compared are the best rows of notebooks 06 and 09 and COMPOSED: margins, a prior that the attack in training sees or not,
+2. Compared are six rows of notebooks 06 and 09 (RIVALS) and COMPOSED: margins, a prior that the attack in training sees or not,
    weights, consistency, positives from a queue, AWP, in twos and threes.
 3. The value is the rare classes' accuracy under STRONG, the mean over seeds.  The best of COMPOSED is a method of its own,
    whether it beats the others here or not; the other sets and the test images say what it is worth.

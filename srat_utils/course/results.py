@@ -78,7 +78,12 @@ def export(
 
 def stage_of(config: Config) -> str:
     """What a run's numbers may be compared with: its data set's runs, but CIFAR-10 on the laptop's network is no run of the paper's."""
-    return f"{config.dataset}-laptop" if config.dataset in HOSTED and config.model == "resnet8" else config.dataset
+    return f"{config.dataset}-laptop" if on_laptop(config) else config.dataset
+
+
+def on_laptop(config: Config) -> bool:
+    """Whether a config is of photographs on the network that a CPU can train."""
+    return config.dataset in HOSTED and config.model == "resnet8"
 
 
 def home_of(stage: str, folder: Path | None = None) -> Path:

@@ -68,7 +68,8 @@ PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook
     "svhn": (("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")),  # the paper names none
 }
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
-STORED_SEEDS = {"digits": 3, "cifar10": 1}  # in results/, complete under both protocols; `make results` goes on
+# In results/, under both protocols: complete of the digits; of photographs the first is under way.  `make results` goes on.
+STORED_SEEDS = {"digits": 3, "cifar10": 1}
 TARGET_SEEDS = {"digits": 10, "cifar10": 3, "svhn": 3}
 
 BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
@@ -151,11 +152,11 @@ def of_set(base: Config, imbalance: str, **changes) -> Config:
     On a laptop's network three of CIFAR-10's sets start from half of the images, so that no run takes twice as long as one on
     Exp-100; K stays as it is.  A pair, a third of the images of ten classes, gets about as many updates as they do.
     """
-    if results.stage_of(base) == f"{base.dataset}-laptop":
+    if results.on_laptop(base):
         if len(changes.get("classes") or ()) == 2:
             changes = {"epochs": 5 * base.epochs // 2} | changes
         elif imbalance in HALVED:
-            changes = {"max_per_class": HALF} | changes
+            changes = {"max_per_class": min(HALF, base.max_per_class or HALF)} | changes
     return base.replace(imbalance=imbalance, **changes)
 
 
@@ -365,14 +366,14 @@ def along(runs: Mapping[Hashable, Run]) -> tuple[dict[tuple, np.ndarray], dict[H
     return points, measured
 
 
-def separable(config: Config) -> list[Config]:
-    """Of a config's data set and seed, those whose features the paper shows: Figures 3 and 4."""
+def separable(config: Config, kind: str = "step") -> list[Config]:
+    """Of a config's data set and seed, those whose features the paper shows: Figures 3 and 4, on the larger set of a kind."""
     base = Config(config.dataset, epochs=config.epochs, precision=config.precision, compile=config.compile)
-    if results.stage_of(config) == f"{config.dataset}-laptop":
+    if results.on_laptop(config):
         base, _ = for_mode("laptop", config.dataset)
-    step = of_set(base, hardest(config.dataset, "step"), seed=config.seed)
+    large = of_set(base, hardest(config.dataset, kind), seed=config.seed)
     pairs = binary(base, [config.seed], PAIR_RATIOS[:1])
-    return [step.replace(method=m) for m in FIGURE_4] + [step.replace(method="CE", adversarial=False)] + pairs
+    return [large.replace(method=m) for m in FIGURE_4] + [large.replace(method="CE", adversarial=False)] + pairs
 
 
 def keep(runs: Iterable[Run], folder: Path) -> None:
@@ -384,13 +385,16 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
     own = [run for run in runs if run.config.dataset != "digits"]
     results.export([run for run in runs if run.config.dataset == "digits"], folder, protocols=(PAPER, STRONG))
     results.export(own, folder, protocols=(PAPER, STRONG), histories=True)
-    shown = [run for run in runs if run.config.fingerprint in {one.fingerprint for one in separable(run.config)}]
+    shown, also = (
+        [run for run in runs if run.config.fingerprint in {one.fingerprint for one in separable(run.config, kind)}]
+        for kind in ("step", "exp")
+    )
     results.export_separability(shown, folder)
-    for run in shown:
-        if run in own and run.config.seed == 0:
+    for run in own:
+        if run.config.seed == 0 and (run in shown or run in also):
             results.export_features(run, folder)
-            if run.config.method == "CE" and run.config.adversarial:
-                results.export_examples(run, folder)
+        if run.config.seed == 0 and run in shown and run.config.method == "CE" and run.config.adversarial:
+            results.export_examples(run, folder)
 
 
 def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
