@@ -220,7 +220,7 @@ def cluster(device: torch.device, rounds: int) -> pd.DataFrame:
     """A sweep of eight short runs on a Dask cluster, one worker and two, each with the cluster there already."""
     from dask.distributed import Client, LocalCluster
 
-    configs = [Config(method="CE", epochs=6, test_per_class=10, seed=seed, device="cpu") for seed in range(8)]
+    configs = [Config(method="CE", epochs=3, test_per_class=10, seed=seed, device="cpu") for seed in range(8)]
 
     def swept(client: Client) -> None:
         with client.as_current(), tempfile.TemporaryDirectory() as store, joblib.parallel_config("dask"):
