@@ -336,7 +336,7 @@ def growth(device: torch.device, rounds: int) -> pd.DataFrame:
 
 
 def gpu(device: torch.device, rounds: int) -> pd.DataFrame:
-    """The paper's epoch on a GPU: ResNet-18, 3×32×32, batches of 128, PGD-10, augmentation; images a second and share of peak."""
+    """The paper's epoch on a GPU: ResNet-18, 3×32×32, batches of 128, PGD-10, augmentation; images per second and share of peak."""
     dataset = random_images(12_800)
     peak = matrix_rate(device, torch.bfloat16, rounds)
     config = Config.paper("cifar10", "step-100", "SRAT-LDAM", device=device.type)
@@ -351,7 +351,7 @@ def gpu(device: torch.device, rounds: int) -> pd.DataFrame:
     work["loop with backward() and a DataLoader, float32"] = their_epoch(config, dataset, device)
     table = compare(work, max(3, rounds // 3), device)
     rate = len(dataset) / (table["milliseconds"] / 1000)
-    table["images a second"] = rate
+    table["images per second"] = rate
     table["share of the bf16 matrix rate"] = rate * FORWARDS_AN_IMAGE * FORWARD_GFLOP * 1e9 / peak
     table["bf16 matrix rate, TFLOP/s"] = peak / 1e12
     return table

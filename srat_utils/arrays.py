@@ -72,7 +72,7 @@ def column(labels: np.ndarray, name: str) -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise DataError(
-            f"{name}: labels have shape {labels.shape}; save one an image, [N] or [N,1] (of one-hot rows: labels.argmax(axis=1))"
+            f"{name}: labels have shape {labels.shape}; save one per image, [N] or [N,1] (of one-hot rows: labels.argmax(axis=1))"
         )
     if labels.dtype.kind == "S":
         return decoded(labels, f"{name}: labels")
@@ -82,7 +82,7 @@ def column(labels: np.ndarray, name: str) -> np.ndarray:
         if (labels == np.rint(labels)).all():
             return labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
-        raise DataError(f"{name}: labels are {labels.dtype}; save them as integers or text, one an image")
+        raise DataError(f"{name}: labels are {labels.dtype}; save them as integers or text, one per image")
     return labels
 
 

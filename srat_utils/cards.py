@@ -15,7 +15,8 @@ from .sources import KNOWN, at_hand
 FEW = 30  # test images of a class, below which its accuracy is hardly known: 95 % intervals are up to 34 points wide, and more
 READING = """```python
 from srat_utils import load
-classes, probabilities = load("this folder").predict(["picture.png"])
+network = load("this folder")
+names, probabilities = network.predict(["picture.png"])  # a column per class: network.classes
 
 import torch  # or without this package: images float [N,{channels},{height},{width}] in [0,1]
 logits = torch.export.load("model.pt2").module()(images)
@@ -43,8 +44,11 @@ def card(run, protocols: Sequence[Protocol], *, check: bool = True, progress: bo
     frames, unmeasured = {}, []
     for protocol in protocols:
         try:
-            frames[protocol.name] = run.evaluate(protocol, progress=progress)
-        except (DataError, RuntimeError, OSError) as problem:
+            frame = run.evaluate(protocol, progress=progress)
+            if evaluation.of_kind(frame, "robust").empty:
+                raise DataError("it has no attack")
+            frames[protocol.name] = frame
+        except (DataError, ValueError, RuntimeError, OSError) as problem:
             unmeasured.append(f"Not measured under {protocol.name!r}: {problem}.")
     parts = [
         f"# {run.config.name}",
@@ -82,7 +86,7 @@ def source(config) -> str:
 
 
 def accuracies(run, frames: dict[str, pd.DataFrame]) -> str:
-    """A row a class, and one of all test images: accuracy and interval, clean and under each protocol's worst case."""
+    """One row per class, and one of all test images: accuracy and interval, clean and under each protocol's worst case."""
     first = next(iter(frames.values()))
     columns = {"clean": evaluation.of_kind(first, "clean")}
     for name, frame in frames.items():
@@ -128,19 +132,30 @@ def limits(run, frames: dict[str, pd.DataFrame]) -> list[str]:
     if not config.adversarial:
         lines.append("Anything that an adversary can reach: it was trained without one.")
     if frames:
-        last = evaluation.of_kind(list(frames.values())[-1], "robust")
-        chance = 100 / len(names)
-        few = [row["class"] for _, row in last.iterrows() if row["images"] < FEW]
-        weak = [row["class"] for _, row in last.iterrows() if interval(row["accuracy"], row["images"])[0] <= chance]
+        last = list(frames.values())[-1]
+        clean, robust = (evaluation.of_kind(last, kind) for kind in ("clean", "robust"))
+        few = [row["class"] for _, row in clean.iterrows() if row["images"] < FEW]
+        lost = at_chance(clean)
+        weak = [name for name in at_chance(robust) if name not in lost]
         if few:
             lines.append(
                 f"Claims about {', '.join(few)}: fewer than {FEW} test images each, so the accuracy is hardly known."
+            )
+        if lost:
+            lines.append(
+                f"Recognition of {', '.join(lost)} at all: not shown to be better than a guess, without any attack."
             )
         if weak:
             lines.append(f"Robust recognition of {', '.join(weak)}: under attack not shown to be better than a guess.")
         if evaluation.is_collapsed(next(iter(frames.values()))):
             lines.insert(0, "Anything: the training collapsed, and one class takes almost all pictures.")
     return lines
+
+
+def at_chance(rows: pd.DataFrame) -> list[str]:
+    """The classes whose accuracy could be that of a guess."""
+    chance = 100 / len(rows)
+    return [row["class"] for _, row in rows.iterrows() if interval(row["accuracy"], row["images"])[0] <= chance]
 
 
 def settings(run) -> list[tuple[str, object]]:

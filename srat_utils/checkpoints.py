@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -56,7 +57,8 @@ class Checkpoints:
 
     def give_way(self) -> None:
         """Leave the room of all but the newest to the result."""
-        (self.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.folder / CHECKPOINTS[1]).unlink(missing_ok=True)
 
     def resume(self, config: Config, dataset: ImageDataset) -> State:
         """The state in the newest readable checkpoint, or a fresh one.

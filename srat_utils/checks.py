@@ -48,7 +48,7 @@ class Finding:
 class Trial:
     """A network in eval mode, a sample of images, and what is known of attacks on them: which images stand, bool [N].
 
-    attack: as it was given.  path: the PGD whose ε and step are tried.  counts: images a class before the sample was drawn.
+    attack: as it was given.  path: the PGD whose ε and step are tried.  counts: images per class before the sample was drawn.
     """
 
     model: nn.Module
@@ -272,7 +272,7 @@ def classes(trial: Trial) -> tuple[bool | None, str]:
     return (True if number >= 4 else None), f"{number}"
 
 
-@check("images a class", "give each class's accuracy with its interval, or collect more test images")
+@check("images per class", "give each class's accuracy with its interval, or collect more test images")
 def images_a_class(trial: Trial) -> tuple[bool | None, str]:
     """Wilson's 95 % interval at an accuracy of one half, where it is widest.  A note, no failure."""
     width = np.array([np.ptp(wilson(number // 2, number)) for number in trial.counts])

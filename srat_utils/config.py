@@ -29,9 +29,11 @@ class Data(Record):
     classes: tuple[str, ...] | None = checked(
         None, "at least two different classes", lambda names: len(set(names)) == len(names) > 1
     )  # (well-represented, under-represented) for the binary study
-    max_per_class: int | None = above(0)  # at most so many training images a class, for trial runs
+    max_per_class: int | None = above(0)  # at most so many training images per class, for trial runs
     size: tuple[int, ...] | None = None  # pixels, or (height, width), to which all pictures are resized
-    validation: float | None = fraction(None)  # share of each class that is kept out of the training images
+    validation: float | None = checked(
+        None, "between 0 and 1, the share of each class to hold out, as in 0.2", lambda share: 0 < share < 1
+    )  # share of each class that is kept out of the training images
     rare: tuple[str, ...] | None = (
         None  # classes that count as rare, where images.under_represented's rule does not fit
     )
@@ -39,7 +41,7 @@ class Data(Record):
     def __post_init__(self):
         object.__setattr__(self, "size", height_width(self.size))
         super().__post_init__()
-        parse_imbalance(self.imbalance)
+        object.__setattr__(self, "imbalance", str(parse_imbalance(self.imbalance)))  # "step-10.0" is "step-10"
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,17 @@ class Network(Record):
     compile: bool = False  # torch.compile the body: faster epochs on a GPU, after a minute or more of preparation
 
 
+def of_range():
+    """How far a pixel may go."""
+    return checked(None, "0 to 1, as pixels are; eight of 255 grey levels are 8/255", lambda value: 0 <= value <= 1)
+
+
 @dataclass(frozen=True)
 class Threat(Record):
     """The adversary of the training."""
 
-    eps: float | None = at_least(0)  # ε; preset
-    step: float | None = at_least(0)  # preset
+    eps: float | None = of_range()  # ε; preset
+    step: float | None = of_range()  # preset
     attack_steps: int = at_least(0, 10)
     attack_start: str = one_of("uniform", "zero")
     attack_loss: str | None = one_of(*INNER, default=None)  # what it climbs; None: what the method says
@@ -137,7 +144,7 @@ class Config:
         **settings,
     ):  # fmt: skip
         dataset = str(dataset) if isinstance(dataset, os.PathLike) else dataset
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise ConfigError(f"unknown method {method!r}; {nearest(method, METHODS)}")
         if source is None:
             sources.check(dataset)
@@ -178,8 +185,12 @@ class Config:
         }
         for name, value in (parts | facts).items():
             object.__setattr__(self, name, value)
-        if self.seed < 0 or (self.threads is not None and self.threads < 1):
-            raise ConfigError(f"seed must be 0 or more and threads 1 or more, not {self.seed!r} and {self.threads!r}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be 0 or more, and below 2**63, not {self.seed!r}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be 1 or more, not {self.threads!r}")
+        if not isinstance(self.device, str):
+            raise ConfigError(f"device must be a name, 'auto', 'cpu' or 'cuda', not {self.device!r}")
 
     def __getattr__(self, name: str):
         """A setting of any record, flat; of a record that only other methods have, what was given, else its default."""

@@ -29,7 +29,7 @@ def load_dataset(
 ) -> Split:
     """Training and test images of "digits", "cifar10", "svhn", or the path of your own `.npz` or folder of class folders.
 
-    imbalance and max_per_class (images a class at most) apply to the training set, drawn with the seed.  classes: two or more
+    imbalance and max_per_class (images per class at most) apply to the training set, drawn with the seed.  classes: two or more
     names, well-represented ones first; all parts are restricted to them and relabelled 0, 1, ….  test_per_class: at most so
     many a class of the test and validation images, the same test images for every seed.
 

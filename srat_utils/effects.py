@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from .evaluation import CLEAN, STRONG, Protocol
 from .runs import Run
@@ -77,18 +77,18 @@ def effect(values, classes=None, weights=None) -> Effect:
 
     values: [S,N], of the same N test images under each of S seeds: points that one method is above another, or a
     difference of such differences.  weights: [N], 1/N each unless given; `class_mean(classes, rare)`, or a contrast of
-    two such means.  classes: [N]; a test set has a fixed number of images a class, so images vary within theirs only.
+    two such means.  classes: [N]; a test set has a fixed number of images per class, so images vary within theirs only.
     One seed, or a class of one image, has no spread that is known: the interval is infinite and p = 1.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"{values.shape} must be finite numbers [seeds, images]; for one number a seed: from_seeds")
+        raise ValueError(f"{values.shape} must be finite numbers [seeds, images]; for one number per seed: from_seeds")
     images = values.shape[1]
     classes = np.zeros(images) if classes is None else np.asarray(classes)
     weights = np.full(images, 1 / images) if weights is None else np.asarray(weights, dtype=float)
     if classes.shape != (images,) or weights.shape != (images,) or not np.isfinite(weights).all() or not weights.any():
         raise ValueError(
-            f"classes {classes.shape} and weights {weights.shape}, not all 0, must be one an image: {images}"
+            f"classes {classes.shape} and weights {weights.shape}, not all 0, must be one per image: {images}"
         )
     used = weights != 0
     return _effect(values[:, used] * weights[used], classes[used])
@@ -110,14 +110,16 @@ def paired(ours, theirs, classes=None, weights=None) -> Effect:
 
 
 def from_seeds(differences: Sequence[float]) -> Effect:
-    """One difference a seed, of what has no form per image (a silhouette, the worst class): Student's t over seeds.
+    """One difference per seed, of what has no form per image (a silhouette, the worst class): Student's t over seeds.
 
     The test images' own error is not in it, and images is None.  Equal differences, other than 0, show the steps of
     the measure and no spread: they are as undecided as a single seed.
     """
     values = np.asarray(differences, dtype=float)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise ValueError("differences must be finite numbers, one a seed; give `judge` None for what was not measured")
+        raise ValueError(
+            "differences must be finite numbers, one per seed; give `judge` None for what was not measured"
+        )
     found = replace(_effect(values[:, None], None), images=None)
     if found.estimate and not found.spread.seeds:
         return replace(found, low=-np.inf, high=np.inf, p=1.0, spread=found.spread._replace(seeds=np.inf))
@@ -301,7 +303,7 @@ def word(found: Effect | None, p: float | None = None, alpha: float = LEVEL) -> 
 
 
 def judge(claims: Mapping[str, Effect | None], alpha: float = LEVEL) -> pd.DataFrame:
-    """A row a claim: difference, low, high (each row's own 95 %), seeds, images, p after Holm over all rows, verdict.
+    """One row per claim: difference, low, high (each row's own 95 %), seeds, images, p after Holm over all rows, verdict.
 
     The verdict follows p: in a long table a row may be undecided though its own interval leaves out 0.
     """
@@ -326,17 +328,3 @@ def chance_wins(rivals: Sequence[int]) -> tuple[float, int, int]:
     up_to = np.cumsum(reduce(np.convolve, [[1 - chance, chance] for chance in chances], np.ones(1)))
     low, high = (int(np.argmax(up_to >= tail)) for tail in (LEVEL / 2, 1 - LEVEL / 2))
     return sum(chances), low, high
-
-
-def seeds_needed(std: float, difference: float, power: float = 0.8, level: float = LEVEL) -> int:
-    """Seeds until a paired t-test finds a true difference with this probability.  std: of the difference, over seeds.
-
-    The test images' own error comes on top, and no number of seeds shrinks it.
-    """
-    if not (std > 0 and difference != 0 and 0 < level < power < 1):
-        raise ValueError("std must be positive, difference not 0, and power between level and 1")
-    size = abs(difference) / std
-    seeds = max(2, int(((stats.norm.isf(level / 2) - stats.norm.isf(power)) / size) ** 2))  # a t-test needs more
-    while stats.nct.sf(stats.t.isf(level / 2, seeds - 1), seeds - 1, size * seeds**0.5) < power:
-        seeds += 1
-    return seeds

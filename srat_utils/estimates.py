@@ -1,4 +1,4 @@
-"""What a training will be made of and what it will cost, before it starts: images a class, time from measured steps, memory."""
+"""What a training will be made of and what it will cost, before it starts: images per class, time from measured steps, memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .models import cpu_threads
 from .pictures import memory
 from .records import ConfigError
 from .sources import KNOWN
-from .terms import Facts
-from .training import Job, State, resolve_device, step
+from .training import Job, State, resolve_device, step, training_facts
 
 LONG, HOUR = 60.0, 3600.0  # seconds: worth a word before it starts; worth advice
 ENOUGH = 0.3  # seconds that a measured step takes, at least, if the batch allows it
+TOO_LONG = 2.0  # seconds of a step with a single attack step, from which the others are reckoned, not measured
 LISTED = 24  # classes that are told one by one
 TRIED_STEPS = 5  # of the attack, which advice proposes
 SMALLER = 32  # pixels a side, below which half would show too little
@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 class Plan:
     """What is trained on what, and what it costs; as text, two lines, and advice where it takes more than an hour.
 
-    counts, available: training images a class, used and there.  held: of those, kept out for validation.  test: test images.
+    counts, available: training images per class, used and there.  held: of those, kept out for validation.  test: test images.
 
     shape: (height, width, channels).  cost: of a step.  memory: bytes at the peak, roughly, beside Python's own.
     room: bytes of memory here; None: not known.
@@ -70,10 +70,14 @@ class Plan:
 
     @property
     def testing(self) -> float:
-        """PGD's steps and the clean pass cost what those of a training step do, an image."""
+        """As they are, and under the paper's attack."""
+        return self.looking(self.config.evaluation_steps + 1)
+
+    def looking(self, looks: int) -> float:
+        """Seconds of tests that look so often at each image: a look costs what one of a training step does."""
         passes = self.config.attack_steps + 1 if self.config.adversarial else 1
         batch = min(self.config.batch_size, sum(self.counts.values()))
-        return self.test * (self.config.evaluation_steps + 1) * self.cost.seconds / (batch * passes)
+        return self.test * looks * self.cost.seconds / (batch * passes)
 
     @property
     def seconds(self) -> float:
@@ -89,6 +93,10 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [self.made_of, self.costs]
+        if self.config.epochs <= self.config.warmup_epochs:
+            lines.append(
+                f"It ends within the warm-up of {self.config.warmup_epochs} epochs: raise epochs, or set warmup_epochs=0."
+            )
         if self.room is not None and self.memory > self.room:
             lines.append(
                 f"That is more memory than the {size(self.room)} of this machine: lower batch_size, or set size."
@@ -110,9 +118,14 @@ class Plan:
         because += [f"max_per_class={cap}"] if cap and cap < max(self.available.values()) else []
         because += [f"{self.held:,} held out for validation"] if self.held else []
         part, why = (f" of {there:,}", f" ({', '.join(because)})") if used < there else ("", "")
+        unused = (
+            ""
+            if self.held or self.config.validation is None
+            else "  It has validation images: validation=… is not used."
+        )
         return (
             f"{name}: trains on {used:,}{part} images of {height}×{width}×{channels}{why}; {listed}; tests on {self.test:,}.  "
-            f"{self.who_is_rare}"
+            f"{self.who_is_rare}{unused}"
         )
 
     @property
@@ -130,8 +143,9 @@ class Plan:
     def costs(self) -> str:
         config = self.config
         where = "the CPU" if self.device.type == "cpu" else self.device
+        against = f", PGD-{config.attack_steps} at ε = {config.eps:.3g}" if config.adversarial else ", no adversary"
         return (
-            f"{config.method} on {config.model}, {config.epochs} epochs of {self.steps:,} steps, {duration(self.cost.seconds)} "
+            f"{config.method} on {config.model}{against}, {config.epochs} epochs of {self.steps:,} steps, {duration(self.cost.seconds)} "
             f"a step on {where}: about {duration(self.training)}, and {duration(self.testing)} of testing; about "
             f"{size(self.memory)} of memory beside Python's own."
         )
@@ -182,11 +196,19 @@ def plan(config: Config, split: Split, cost: Cost | None = None) -> Plan:
     )
 
 
-def total(configs: Iterable[Config], load: Callable[[Config], Split]) -> float:
-    """Seconds of many trainings, one after the other.  A step is measured once for all that differ in method and counts alone."""
+class Work(NamedTuple):
+    """What is to be done for a config: whether it is to be trained, and how often its test images are to be looked at, at most."""
+
+    config: Config
+    training: bool
+    looks: int
+
+
+def total(work: Iterable[Work], load: Callable[[Config], Split]) -> float:
+    """Seconds of all that, one after the other.  A step is measured once for all that differ in method and counts alone."""
     known: dict[tuple, Cost] = {}
     seconds = 0.0
-    for config in configs:
+    for config, training, looks in work:
         kind = (
             config.network,
             config.threat.attack_steps,
@@ -200,7 +222,7 @@ def total(configs: Iterable[Config], load: Callable[[Config], Split]) -> float:
         except (DataError, ConfigError):  # it will be told of when its turn comes
             continue
         known[kind] = one.cost
-        seconds += one.seconds
+        seconds += training * one.training + one.looking(looks)
     return seconds
 
 
@@ -211,19 +233,24 @@ def measured(config: Config, dataset: ImageDataset) -> Cost:
     """
     device = resolve_device(config.device)
     state = State.fresh(config.replace(compile=False), dataset, device)
-    job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
+    facts = training_facts(config, dataset, state.model)
+    job, light = (Job.of(c, state, facts) for c in (config, config.replace(attack_steps=min(1, config.attack_steps))))
     images, labels = (torch.from_numpy(array[: config.batch_size].copy()) for array in (dataset.images, dataset.labels))
     x, y = images.permute(0, 3, 1, 2).contiguous().to(device).float() / 255, labels.to(device)
     w = torch.ones(len(dataset.classes), device=device)
     state.model.train()
     with cpu_threads(config.model, config.threads):
         few, more = min(2, len(y)), min(4, len(y))  # batch norm needs two
-        base, grown = (kept_by(lambda n=n: step(job, state, x[:n], y[:n], w)) for n in (few, more))
-        while True:
-            seconds = timed(lambda n=few: step(job, state, x[:n], y[:n], w), device)
-            if few == len(y) or seconds > ENOUGH:
-                break
-            few = min(len(y), 4 * few)
+        base, grown = (kept_by(lambda n=n: step(light, state, x[:n], y[:n], w)) for n in (few, more))
+        seconds = timed(lambda: step(light, state, x[:few], y[:few], w), device)
+        if seconds > TOO_LONG:  # a pass for the image alone is two units of work, one for the weights three
+            seconds *= (2 * job.attack.steps + 3) / (2 * light.attack.steps + 3)
+        else:
+            while True:
+                seconds = timed(lambda n=few: step(job, state, x[:n], y[:n], w), device)
+                if few == len(y) or seconds > ENOUGH:
+                    break
+                few = min(len(y), 4 * few)
     activations = grown + (grown - base) / max(more - 2, 1) * (len(y) - more)
     weights = sum(parameter.nbytes for parameter in state.model.parameters())
     # A backward pass makes a gradient of about every tensor that was kept; of the weights there are gradients and momentum, too.

@@ -18,7 +18,7 @@ from .images import ImageDataset
 from .models import Classifier, at_once
 
 BATCH = 512
-COLLAPSED_ABOVE = 0.9  # share of clean predictions that one class takes
+COLLAPSED_ABOVE = 0.9  # share of clean predictions that one class takes, classes counted alike
 CLEAN = "clean"
 TO_DO, FALLEN_BEFORE = -2, -1  # in place of a prediction
 
@@ -28,8 +28,8 @@ class Protocol:
     """A named way to test a network.
 
     attacks: config → the attacks, in their order; a name of theirs ends in "@" and the budget ε.
-    union: whether an image that one of them, or no attack at all, has turned is spared the others, so that "robust" is the worst
-    case over all of them.  Otherwise every attack sees every image.
+    union: whether an image that one of them, or no attack at all, has turned is spared the others of that budget, so that
+    "robust" is the worst case over all of them.  Otherwise every attack sees every image.
     part: "test" or "validation", whose images are tried.
     tau: τ of a post-hoc prior, τ·ln π taken off the logits before anything is tried (Menon et al., 2021); see `adjusted`.
     """
@@ -42,9 +42,25 @@ class Protocol:
 
     def key(self, config: Config) -> str:
         """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
-        used = f"{list(self.attacks(config))} {self.union} {config.test_per_class} {config.seed}"
+        attacks = list(self.attacks(config))
+        for attack in attacks:
+            if type(attack).__repr__ is object.__repr__:
+                raise ValueError(
+                    f"{type(attack).__name__} needs a __repr__ that gives its settings, as a dataclass has: outcomes are kept under it"
+                )
+        used = f"{attacks} {self.union} {config.test_per_class} {config.seed}"
         used += f" {self.tau}" if self.tau else ""
+        used += f" {self.part}" if self.part != "test" else ""
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
+
+    def looks(self, config: Config) -> int:
+        """How often it looks at an image that stands to the end: the clean pass, and each attack's steps (or queries)."""
+
+        def of(attack) -> int:
+            targets = attack.targets if getattr(attack, "loss", "") == "targeted" else 1
+            return targets * getattr(attack, "steps", getattr(attack, "queries", 0))
+
+        return 1 + sum(map(of, self.attacks(config)))
 
     def on_validation(self) -> Protocol:
         """The same on the validation images: what settings are chosen by."""
@@ -54,7 +70,7 @@ class Protocol:
         """The same of the network with the post-hoc prior τ·ln π, π the training set's shares; every attack meets it."""
         if not 0 <= tau < float("inf"):
             raise ValueError(f"tau must be a number of 0 or more, not {tau}")
-        return replace(self, name=f"{self.name}_tau{tau:g}", tau=float(tau))
+        return replace(self, name=f"{self.name}_tau{np.format_float_positional(tau, trim='-')}", tau=float(tau))
 
 
 PAPER = Protocol("paper", lambda config: [config.evaluation_attack])
@@ -93,14 +109,15 @@ class Outcomes:
             worst[wrong] = said[wrong]
         return worst
 
+    def with_budget(self, budget: str) -> list[str]:
+        """The attacks that have it, in their order."""
+        return [name for name in self.predictions if name != CLEAN and name.partition("@")[2] == budget]
+
     def robust(self, union: bool) -> dict[str, tuple[list[str], np.ndarray]]:
         """Budget → (the attacks that have it, the worst predictions under them)."""
-        budgets: dict[str, list[str]] = {}
-        for name in self.predictions:
-            if name != CLEAN:
-                budgets.setdefault(name.partition("@")[2], []).append(name)
+        budgets = dict.fromkeys(name.partition("@")[2] for name in self.predictions if name != CLEAN)
         clean = [CLEAN] if union else []
-        return {budget: (names, self.worst([*clean, *names])) for budget, names in budgets.items()}
+        return {b: (self.with_budget(b), self.worst([*clean, *self.with_budget(b)])) for b in budgets}
 
     def worst_case(self, union: bool) -> np.ndarray:
         """The worst predictions, int16 [N], where all attacks have one budget.  Raises ValueError where they have several."""
@@ -153,10 +170,16 @@ def attempt(
         said = outcomes.predictions[name]
         generator = torch.Generator(device).manual_seed(seed)
         if broken_off is not None and (said >= 0).any() and (said == TO_DO).any():
-            generator.set_state(torch.from_numpy(broken_off))
+            if len(broken_off) == len(generator.get_state()):
+                generator.set_state(torch.from_numpy(broken_off))
+            else:  # of another kind of device, whose random numbers cannot go on here: this attack begins anew
+                said[said >= 0] = TO_DO
         if union and attack is not None:
-            said[(said == TO_DO) & (outcomes.worst(tried) != outcomes.labels)] = FALLEN_BEFORE
+            before = [CLEAN, *(other for other in outcomes.with_budget(name.partition("@")[2]) if other in tried)]
+            said[(said == TO_DO) & (outcomes.worst(before) != outcomes.labels)] = FALLEN_BEFORE
         tried.append(name)
+        if not (said == TO_DO).any():
+            continue
         for index in torch.from_numpy(np.flatnonzero(said == TO_DO)).to(device).split(at_once(images.shape[2:], BATCH)):
             x, y = images[index].float() / 255, labels[index]
             if attack is not None:
@@ -260,7 +283,7 @@ def most_damaging(model: Classifier, dataset: ImageDataset, attack, fallen: np.n
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
-    """A row a kind and attack: overall (per image), balanced (mean over classes), well, under (means over the group), worst class.
+    """One row per kind and attack: overall (per image), balanced (mean over classes), well, under (means over the group), worst class.
 
     metrics: `accuracies`' frame.  Index: kind.
     """
@@ -282,6 +305,12 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_collapsed(metrics: pd.DataFrame) -> bool:
-    """Whether one class takes almost all clean predictions: such a run is reported, never averaged in silently."""
-    clean = metrics[metrics["kind"] == "clean"]
-    return bool(clean["predicted"].max() > COLLAPSED_ABOVE * clean["predicted"].sum())
+    """Whether one class takes almost all clean predictions: such a run is reported, never averaged in silently.
+
+    Classes count alike, as if the test set were balanced: a network that is right on a set of 95 to 5 has not collapsed.
+    """
+    clean = metrics[(metrics["kind"] == "clean") & (metrics["images"] > 0)]
+    right = clean["accuracy"] / 100
+    others = (clean["predicted"] - right * clean["images"]) / (clean["images"].sum() - clean["images"]).clip(lower=1)
+    share = (right + (len(clean) - 1) * others) / len(clean)
+    return bool(share.max() > COLLAPSED_ABOVE + 1e-9)

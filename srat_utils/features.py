@@ -115,9 +115,10 @@ def separability(features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     silhouette: −1 (mixed) to 1 (tight and far apart), of features as they are.
     variance_ratio: variance between the class means over the mean variance within a class.
     probe_accuracy: balanced accuracy, in percent, of a cross-validated linear classifier; NaN if a class has one image.
+    Of classes that all have one image, the silhouette is NaN, too.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    silhouettes = silhouette_samples(features, labels)
+    silhouettes = silhouette_samples(features, labels) if counts.max() > 1 else np.full(len(labels), np.nan)
     probe = np.nan
     if counts.min() > 1:
         folds = StratifiedKFold(min(5, counts.min()), shuffle=True, random_state=0)

@@ -45,7 +45,7 @@ class ImageDataset:
         self._check_labels()
         indices = np.arange(len(self.images)) if self.indices is None else np.asarray(self.indices)
         if indices.shape != (len(self.images),):
-            raise DataError(f"{self.name}: {len(self.images)} images but {len(indices)} indices; give one an image")
+            raise DataError(f"{self.name}: {len(self.images)} images but {len(indices)} indices; give one per image")
         for field, array in (
             ("images", self.images),
             ("labels", self.labels.astype(np.int64)),
@@ -68,10 +68,10 @@ class ImageDataset:
     def _check_labels(self):
         if self.labels.dtype.kind not in "iu" or self.labels.ndim != 1:
             raise DataError(
-                f"{self.name}: labels are {self.labels.dtype} {self.labels.shape}; save them as integers, one an image"
+                f"{self.name}: labels are {self.labels.dtype} {self.labels.shape}; save them as integers, one per image"
             )
         if len(self.labels) != len(self.images):
-            raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one an image")
+            raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one per image")
         low, high, total = self.labels.min(), self.labels.max(), len(self.classes)
         if low < 0 or high >= total:
             raise DataError(
@@ -87,6 +87,12 @@ class ImageDataset:
         for name in self.rare or ():
             if name not in self.classes:
                 raise DataError(f"{self.name}: rare class {name!r} is unknown; {nearest(name, self.classes)}")
+
+    def __repr__(self) -> str:
+        """A line, not the pixels."""
+        counts = ", ".join(f"{name}: {n:,}" for name, n in zip(self.classes[:12], self.counts[:12], strict=True))
+        size = "×".join(map(str, self.images.shape[1:]))
+        return f"<{self.name}: {len(self):,} images of {size}; {counts}{', …' * (len(self.classes) > 12)}>"
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,4 +1,4 @@
-"""Which images a class has: Step-K and Exp-K subsets, pairs of classes, and which classes are rare."""
+"""Which images per class has: Step-K and Exp-K subsets, pairs of classes, and which classes are rare."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class Imbalance(NamedTuple):
     ratio: float = 1.0  # K
     literal: bool = False  # on each class's own count instead of a common n_max
 
+    def __str__(self) -> str:
+        if self.form in ("none", "balanced"):
+            return self.form
+        return f"{self.form}-{np.format_float_positional(self.ratio, trim='-')}{'-literal' * self.literal}"
+
 
 def parse_imbalance(text: str) -> Imbalance:
     """ "exp-100-literal" -> Imbalance("exp", 100.0, True).  DataError for an unknown form, or a K that is not a number ≥ 1."""
@@ -40,7 +45,7 @@ def parse_imbalance(text: str) -> Imbalance:
 
 
 def class_counts(imbalance: str, available: Sequence[int], classes: Sequence[str] | None = None) -> list[int]:
-    """Training images a class, [C], n_max = min(available).
+    """Training images per class, [C], n_max = min(available).
 
     step-K: the first C − C//2 classes keep n_max, the others get ⌊n_max/K⌋.  exp-K: ⌊n_max·K^(−i/(C−1))⌋ for class i.
     "-literal" puts class i's own count in place of n_max, as section 5.1 of the paper writes it; K is exact only without it.
@@ -68,7 +73,7 @@ def class_counts(imbalance: str, available: Sequence[int], classes: Sequence[str
 
 
 def draw(dataset: ImageDataset, counts: Sequence[int], seed: int | Sequence[int]) -> np.ndarray:
-    """Positions, ascending, of `counts` random images a class.  At one seed a smaller draw lies inside a larger one.
+    """Positions, ascending, of `counts` random images per class.  At one seed a smaller draw lies inside a larger one.
 
     The generator is its own: the global ones are left alone.
     """
@@ -80,7 +85,7 @@ def draw(dataset: ImageDataset, counts: Sequence[int], seed: int | Sequence[int]
 def make_imbalanced(
     dataset: ImageDataset, imbalance: str, seed: int = 0, max_per_class: int | None = None
 ) -> ImageDataset:
-    """A random subset with `class_counts` images a class, in the original order.
+    """A random subset with `class_counts` images per class, in the original order.
 
     max_per_class caps what each class has available.
     """
@@ -92,7 +97,7 @@ def make_imbalanced(
 def hold_out(
     dataset: ImageDataset, counts: Sequence[int], seed: int | Sequence[int]
 ) -> tuple[ImageDataset, ImageDataset]:
-    """What is left, and `counts` random images a class that were taken out."""
+    """What is left, and `counts` random images per class that were taken out."""
     held = draw(dataset, counts, seed)
     return dataset.subset(np.setdiff1d(np.arange(len(dataset)), held)), dataset.subset(held)
 
@@ -113,7 +118,8 @@ def hold_out_share(
     if (counts >= dataset.counts).any():
         name = dataset.classes[np.argmax(counts >= dataset.counts)]
         raise DataError(
-            f"validation={share} would leave class {name!r} no training image; hold out less, or add images"
+            f"validation={share} would leave class {name!r}, of {dataset.counts[dataset.classes.index(name)]}, no training image; "
+            "add images, give a val/ folder of your own, or do without (validation=None)"
         )
     rest, held = hold_out(dataset, counts, seed)
     return rest, replace(held, name=f"{dataset.name}, held out")

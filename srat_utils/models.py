@@ -67,6 +67,11 @@ class Classifier(nn.Module):
         """Number of penultimate features."""
         return self.head.weight.shape[1]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """A name per logit, in their order: the columns of `predict`'s probabilities."""
+        return self.spec.classes
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Penultimate features [N,D] of images [N,C,H,W]."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -221,7 +226,7 @@ class Spec:
 
     size: (height, width) of the images.  classes: a name a logit.  scale: None for a linear head, a number for a cosine head.
     projection: width of an MLP between the penultimate features and L_sep (Khosla et al., 2020), or None for the penultimate
-    features themselves, as the paper's t-SNE figures suggest.
+    features themselves, as the paper's t-SNE figures suggest.  precision: "float32", or "bf16" for the body.
     """
 
     architecture: str
@@ -230,12 +235,14 @@ class Spec:
     classes: tuple[str, ...]
     scale: float | None = None
     projection: int | None = None
+    precision: str = "float32"
 
     def build(self, seed: int = 0) -> Classifier:
         """A freshly initialised classifier on the CPU.  The seed decides the weights; the global random state stays as it was."""
         with seeded(seed):
             body, width = ARCHITECTURES[self.architecture](self.channels)
             model = Classifier(self, body, width)
+            model.precision = self.precision
         return model.to(memory_format=torch.channels_last) if min(self.size) >= CHANNELS_LAST_FROM else model
 
     def to_json(self) -> str:

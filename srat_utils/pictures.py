@@ -155,7 +155,10 @@ def read_pictures(files: list[Path], size: tuple[int, int] | None) -> tuple[np.n
     """uint8 [N,H,W,C], and the files of several frames with their number.  Filled in place: the pixels are held once."""
     images, more = np.empty((0, 0, 0, 0), np.uint8), []
     for i, file in enumerate(files):
-        picture, frames = read_picture(file)
+        try:
+            picture, frames = read_picture(file)
+        except DataError as problem:
+            raise DataError(f"{problem}{others_like(files[i + 1 :])}") from problem
         if i == 0:
             must_fit(len(files), (*(size or picture.shape[:2]), picture.shape[2]))
         picture = picture if size is None else resize(picture, size)
@@ -164,14 +167,31 @@ def read_pictures(files: list[Path], size: tuple[int, int] | None) -> tuple[np.n
         (high, wide), (h, w) = images.shape[1:3], picture.shape[:2]
         if (h, w) != (high, wide):
             raise DataError(
-                f"{file} has {w}×{h} pixels, {files[0]} has {wide}×{high}; "
-                f"load_dataset(…, size=({high}, {wide})) resizes all pictures"
+                f"{file} has {w}×{h} pixels, {files[0]} has {wide}×{high}; size=32, or another number of pixels, makes them "
+                "one size (the aspect ratio is not kept)"
             )
         if picture.shape[2] > images.shape[3]:
             images = np.repeat(images, 3, axis=3)
         images[i] = picture
         more += [(file, frames)] if frames > 1 else []
     return images, more
+
+
+def others_like(files: Sequence[Path]) -> str:
+    """What to add to the first picture that cannot be read: the further ones, so that they are mended at once."""
+    damaged = [file for file in files if not reads(file)]
+    if not damaged:
+        return ""
+    names = ", ".join(map(str, damaged[:NAMED])) + (", …" if len(damaged) > NAMED else "")
+    return f"; and {len(damaged):,} more: {names}"
+
+
+def reads(file: Path) -> bool:
+    try:
+        read_picture(file)
+    except DataError:
+        return False
+    return True
 
 
 def must_fit(number: int, shape: tuple[int, ...]) -> None:
@@ -217,7 +237,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, int]:
         raise DataError(f"{path} does not exist; check the path") from None
     except Exception as error:  # each of Pillow's readers has types of its own for a damaged file
         raise DataError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); save it again as an 8-bit PNG, or remove it"
+            f"{path} cannot be read ({' '.join(str(error).split())}); remove it, or save it again as an 8-bit PNG"
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
@@ -35,7 +36,8 @@ def remembered(function: Callable) -> Callable:
     @functools.wraps(function)
     def call(*arguments, **options):
         try:
-            kept = Memory(kept_in("SRAT_RUNS", "runs") / ".memory", verbose=0).cache(function)
+            folder = kept_in("SRAT_RUNS", "runs") / ".memory" / f"scikit-learn-{version('scikit-learn')}"
+            kept = Memory(folder, verbose=0).cache(function)
         except OSError:  # a disk that is read-only
             return function(*arguments, **options)
         return kept(*arguments, **options)

@@ -8,9 +8,10 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -79,8 +80,8 @@ class Run:
     def evaluated(self, protocol: Protocol) -> bool:
         if self.folder is None:
             return protocol.name in self.said
-        path = self.path_of(protocol)
-        return path.exists() and Outcomes.read(path).complete
+        known = read_outcomes(self.path_of(protocol))
+        return known is not None and known.complete
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -88,7 +89,7 @@ class Run:
         return self.evaluate(PAPER)
 
     def summary(self, protocol: Protocol = PAPER) -> pd.DataFrame:
-        """A row a kind: attack, then overall, balanced, well, under, worst accuracy in percent."""
+        """One row per kind: attack, then overall, balanced, well, under, worst accuracy in percent."""
         return evaluation.summarise(self.metrics if protocol is PAPER else self.evaluate(protocol))
 
     def evaluate(self, protocol: Protocol, *, progress: bool = False) -> pd.DataFrame:
@@ -101,16 +102,16 @@ class Run:
         if protocol.name in self.said:
             return self.said[protocol.name]
         path = self.path_of(protocol)
-        if path.exists() and (known := Outcomes.read(path)).complete:
+        if (known := read_outcomes(path)) is not None and known.complete:
             return known
         with locked(self.folder, "evaluating"):
-            known = Outcomes.read(path) if path.exists() else None
+            known = read_outcomes(path)
             if known is None or not known.complete:
                 known = self._attempt(protocol, path, known, progress)
         return known
 
     def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
-        attacks, saved = protocol.attacks(self.config), time.monotonic()
+        attacks = protocol.attacks(self.config)
         tried = getattr(self.data, protocol.part)
         if tried is None:
             raise RunError(
@@ -120,6 +121,7 @@ class Run:
         bar = tqdm(
             total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress, delay=REDRAW
         )
+        saved = time.monotonic()
 
         def save(outcomes: Outcomes) -> None:
             nonlocal saved
@@ -151,7 +153,7 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """A row an epoch: learning rate, the loss and its terms, training accuracy, share of anchors with a positive, seconds."""
+        """One row per epoch: learning rate, the loss and its terms, training accuracy, share of anchors with a positive, seconds."""
         return pd.read_csv(self._file("history.csv"))
 
     @cached_property
@@ -179,7 +181,7 @@ class Run:
     def model(self) -> Classifier:
         """The trained network in eval mode and in the precision of its training, on the config's device; no data are needed."""
         model = load(self._file("model.pt").parent, resolve_device(self.config.device))
-        model.precision = self.config.precision
+        model.precision = self.config.precision  # a spec.json of an earlier version does not say it
         return model
 
     @property
@@ -223,7 +225,8 @@ class Run:
         key = hashlib.sha256(f"{attack} {images.fingerprint}".encode()).hexdigest()[:8]
         path = self._file("features") / f"{part}-{key}.npy"
         if path.exists():
-            return np.load(path)
+            with suppress(ValueError, EOFError):  # damaged: computed again
+                return np.load(path)
         z = features.penultimate(self.model, images, attack)
         write_if_possible(path, lambda path: path.write_bytes(as_npy(z)), "they are computed again when asked for")
         return z
@@ -269,8 +272,9 @@ class Run:
         folder = absolute(folder)
         with told(folder, "make room, or name another folder"):
             folder.mkdir(parents=True, exist_ok=True)
-            for name in ("model.pt", "spec.json"):
-                write(folder / name, lambda path, name=name: shutil.copyfile(self._file(name), path))
+            write(folder / "model.pt", lambda path: shutil.copyfile(self._file("model.pt"), path))
+            spec = replace(self.spec, precision=self.config.precision).to_json()
+            write(folder / "spec.json", lambda path: path.write_text(spec, encoding="utf-8"))
         try:
             write(folder / "model.pt2", lambda path: path.write_bytes(program(self.model)))
         except Exception as error:  # exporters fail in ways of their own
@@ -296,8 +300,27 @@ def as_npy(array: np.ndarray) -> bytes:
 def program(model: Classifier) -> bytes:
     """`Classifier.program` as the bytes of a .pt2 file."""
     buffer = io.BytesIO()
-    torch.export.save(model.program(), buffer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # of storages that tensors share
+        torch.export.save(model.program(), buffer)
     return buffer.getvalue()
+
+
+def read_outcomes(path: Path) -> Outcomes | None:
+    """What is there of an evaluation, or None; a damaged file is set aside, and the evaluation begins anew."""
+    if not path.exists():
+        return None
+    try:
+        return Outcomes.read(path)
+    except Exception as error:  # numpy, zipfile and zlib each raise their own
+        aside = path.with_name(f"{path.stem}-damaged-{time.time_ns()}.npz.aside")
+        with suppress(OSError):
+            path.replace(aside)
+        warnings.warn(
+            f"{path} cannot be read ({type(error).__name__}); set aside as {aside.name}, it is computed again",
+            stacklevel=2,
+        )
+        return None
 
 
 def read(folder: str | Path) -> Run:

@@ -12,6 +12,7 @@ from .config import Config
 from .evaluation import PAPER, Protocol
 from .records import ConfigError
 from .runs import load_data
+from .store import RunError
 from .sweeps import sweep
 
 MEASURES = ("overall", "balanced", "well", "under", "worst")
@@ -82,8 +83,16 @@ def on_validation(
                 "there are no validation images, and a choice on test images would make their accuracy worthless; "
                 "set validation=0.2, say, or store some as val_images or in a folder val/"
             )
+        if measure in ("well", "under") and not (rare := load_data(config).train.under).any() | rare.all():
+            raise ConfigError(
+                f"no class is rare in {config.dataset} {config.imbalance}; choose by='{kind} balanced', or set rare"
+            )
     tried = protocol.on_validation()
     runs = sweep(configs, protocols=(tried,), **options)
+    if len(runs) < len(configs):
+        raise RunError(
+            f"{len(runs)} of {len(configs)} runs were finished in time; call it again, which goes on from there"
+        )
     rows = pd.DataFrame([{name: shown(getattr(run.config, name)) for name in (*settings, "seed")} for run in runs])
     rows["value"] = [of_run(run, tried, kind, measure) for run in runs]
     rows["seconds"] = [run.provenance["seconds"] for run in runs]

@@ -29,11 +29,11 @@ def default_store() -> Path:
 
 def folder_of(config: Config, store: str | os.PathLike | None = None) -> Path:
     """Where the run of a config lies: its name says so, and after its images were renamed or moved its fingerprint."""
-    store = absolute(store or default_store())
-    if not (store / config.name).exists() and store.is_dir():
-        for folder in sorted(store.glob(f"*-{config.fingerprint}")):
+    store, name = absolute(store or default_store()), config.name
+    if not (store / name).exists() and store.is_dir():
+        for folder in sorted(store.glob(f"*-{name.rpartition('-')[2]}")):
             return folder
-    return store / config.name
+    return store / name
 
 
 def prepare(folder: Path, size: int) -> None:

@@ -43,7 +43,7 @@ def sweep(
 ) -> list[Run]:
     """The runs of many configs, in their order; what is finished is read back and only the rest is trained.
 
-    jobs: processes at a time; None takes joblib's active `parallel_config` (a Dask cluster, say), else one a core, or one
+    jobs: processes at a time; None takes joblib's active `parallel_config` (a Dask cluster, say), else one per core, or one
     in all on a GPU.  The bar shows what is running, the time left and a line for each failure.
     One failed run does not stop the others: after all have ended RunError lists the failures.
     minutes: a limit after which no further epoch begins.  The runs finished by then are returned, and a later call goes on
@@ -52,32 +52,31 @@ def sweep(
     """
     configs = list(configs)
     store = absolute(store or default_store())  # a worker may have another working directory
+    # Once: of own images, the name of a run takes a look at every file.
+    runs = {config: Run(config, folder_of(config, store)) for config in configs}
 
-    def run_of(config: Config) -> Run:
-        return Run(config, folder_of(config, store))
+    def finished(run: Run) -> bool:
+        return kept(run, protocols)
 
-    def finished(config: Config) -> bool:
-        return kept(run_of(config), protocols)
-
-    missing = {config.name: config for config in configs if not finished(config)}
+    missing = {run.folder.name: run for run in runs.values() if not finished(run)}
     if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
-        on_gpu = any(resolve_device(config.device).type == "cuda" for config in missing.values())
+        on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
         jobs = min(jobs, max(1, len(missing)))
     if progress and missing:
-        seconds = estimates.total(missing.values(), load_data) / (jobs or 1)
+        seconds = time_of(missing.values(), protocols) / (jobs or 1)
         if seconds >= estimates.LONG:
             at_once = f", {jobs} at a time" if jobs and jobs > 1 else ""
             where = "on this machine" if jobs else "on one worker like this machine"
             tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} {where}{at_once}.")
     running, over, failures = [], set(), {}
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
-    epochs = sum(config.epochs for config in missing.values())
+    epochs = sum(run.config.epochs for run in missing.values())
     bar = tqdm(total=epochs, unit="epoch", disable=not (progress and missing), mininterval=0.5)
 
     def reached() -> int:
-        return sum(missing[name].epochs for name in over) + sum(epochs_of(run_of(missing[name])) for name in [*running])
+        return sum(missing[name].config.epochs for name in over) + sum(epochs_of(missing[name]) for name in [*running])
 
     def show_running() -> None:
         names = ", ".join(name.rpartition("-")[0] for name in running)
@@ -86,12 +85,12 @@ def sweep(
         bar.set_postfix_str(f"running: {names}" if names else "")
 
     def tasks() -> Iterator:
-        for name, config in missing.items():  # joblib takes a task when a process is free for it
+        for name, run in missing.items():  # joblib takes a task when a process is free for it
             if end is not None and time.time() >= end:
                 return
             running.append(name)
             show_running()
-            yield joblib.delayed(_attempt)(config, store, protocols, end)
+            yield joblib.delayed(_attempt)(run.config, run.folder, protocols, end)
 
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
     with bar, redrawn(bar, SECOND, reached):
@@ -101,7 +100,7 @@ def sweep(
                     failures[name] = failure
                     bar.write(f"failed: {name}: {failure}")
                 if finished(missing[name]):
-                    after_run(run_of(missing[name]))
+                    after_run(missing[name])
                 running.remove(name)
                 if failure or finished(missing[name]):  # not what the end of the time stopped
                     over.add(name)
@@ -113,13 +112,22 @@ def sweep(
                 "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
             ) from None
     if failures:
-        raise RunError(failed(failures, len({config.name for config in configs})))
-    return [run_of(config) for config in configs if finished(config)]
+        raise RunError(failed(failures, len({run.folder.name for run in runs.values()})))
+    return [runs[config] for config in configs if finished(runs[config])]
 
 
 def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
     """Whether the run's network and its outcomes under the protocols are on disk."""
     return run.trained and all(run.evaluated(protocol) for protocol in protocols)
+
+
+def time_of(missing: Iterable[Run], protocols: Sequence[Protocol]) -> float:
+    """Seconds of what is missing of runs, one after the other on this machine; tests at their longest."""
+    work = []
+    for run in missing:
+        untested = [each for each in protocols if not (run.trained and run.evaluated(each))]
+        work.append(estimates.Work(run.config, not run.trained, sum(each.looks(run.config) for each in untested)))
+    return estimates.total(work, load_data)
 
 
 def epochs_of(run: Run) -> int:
@@ -147,29 +155,29 @@ def failed(failures: Mapping[str, str], total: int) -> str:
 
 
 def _attempt(
-    config: Config, store: Path, protocols: Sequence[Protocol], end: float | None = None
+    config: Config, folder: Path, protocols: Sequence[Protocol], end: float | None = None
 ) -> tuple[str, str | None]:
     def look_at_the_clock(state: State | None = None) -> None:
         if state:
             with suppress(OSError):  # an ornament
-                (folder_of(config, store) / EPOCHS).write_text(str(len(state.history)))
+                (folder / EPOCHS).write_text(str(len(state.history)))
         if end is not None and time.time() >= end:
             raise OutOfTime
 
     try:
         look_at_the_clock()
         with said_before():
-            run = train(config, store=store, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
+            run = train(config, store=folder.parent, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
         if not kept(run, protocols):
             return (
-                config.name,
+                folder.name,
                 f"its outcomes could not be kept in {run.folder}; make room there, or name another store",
             )
     except OutOfTime:
         pass
     except Exception as error:  # told to the reader by sweep, after the other runs
-        return config.name, f"{type(error).__name__}: {error}"
-    return config.name, None
+        return folder.name, f"{type(error).__name__}: {error}"
+    return folder.name, None
 
 
 def said_before() -> AbstractContextManager:
@@ -187,7 +195,10 @@ def tidy(
     """One frame of many runs: the named settings, "collapsed", then under the protocol summary rows or, per_class, metrics rows.
 
     beside: a second protocol, whose robust accuracy is added under its own name as the kind ("strong" for STRONG).
+    Raises ValueError without any run.
     """
+    if not (runs := list(runs)):
+        raise ValueError("there is no run to make a frame of; train some, or look why none was stored")
     parts = []
     for run in runs:
         metrics = run.metrics if protocol is PAPER else run.evaluate(protocol)

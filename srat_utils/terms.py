@@ -21,7 +21,7 @@ from .records import Record, above, at_least, fraction, one_of
 
 
 class Facts(NamedTuple):
-    """What is known once the training set is there.  counts: images a class.  width: of the features that L_sep sees."""
+    """What is known once the training set is there.  counts: images per class.  width: of the features that L_sep sees."""
 
     counts: Sequence[int]
     width: int

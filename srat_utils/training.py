@@ -50,8 +50,8 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
             f"device {name!r} cannot be used here; take device='auto' ({str(error).splitlines()[0]})"
         ) from None
@@ -102,9 +102,8 @@ class State:
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
         _, height, width, channels = dataset.images.shape
-        spec = Spec(config.model, channels, (height, width), dataset.classes, config.head_scale, config.projection)
-        model = spec.build(config.seed).to(device)
-        model.precision = config.precision
+        size, kind = (height, width), (config.head_scale, config.projection, config.precision)
+        model = Spec(config.model, channels, size, dataset.classes, *kind).build(config.seed).to(device)
         if config.compile:
             model.body.compile()
         facts = training_facts(config, dataset, model)
@@ -200,7 +199,7 @@ def fit(
 
     state: where to go on from, an epoch's middle included; None starts afresh.  after_epoch: called with the state at the end of
     each epoch; after_step: after each step inside one.
-    Raises TrainingError when the loss is no longer a number.
+    Raises TrainingError when the loss is no longer a number, or a batch is too small for batch norm.
     """
     device = resolve_device(config.device)
     state = state or State.fresh(config, dataset, device)
@@ -212,7 +211,15 @@ def fit(
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             class_weight = torch.tensor(w, dtype=torch.float32, device=device)
-            row = train_epoch(config, job.in_epoch(config, epoch), state, images, labels, class_weight, after_step)
+            try:
+                row = train_epoch(config, job.in_epoch(config, epoch), state, images, labels, class_weight, after_step)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise TrainingError(
+                    f"a batch of one image leaves {config.model}'s batch norm a single value per channel on images as small as "
+                    "these; set batch_size=2 or more"
+                ) from None
             if not math.isfinite(row["loss"]):
                 raise TrainingError(
                     f"the loss became {row['loss']} in epoch {epoch + 1} of {config.epochs}; "

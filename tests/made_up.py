@@ -38,7 +38,7 @@ def save(path, **changes):
 
 
 def picture_folder(path, mode="RGB", size=(6, 5), classes=("cat", "dog"), splits=("train", "test")):
-    """Three pictures a class for training and two for anything else; the first channel is 50·class + 10·split + number."""
+    """Three pictures per class for training and two for anything else; the first channel is 50·class + 10·split + number."""
     for i, split in enumerate(splits):
         for shade, name in enumerate(classes):
             folder = path / split / name

@@ -109,7 +109,7 @@ def test_the_check_of_images_a_class_calls_it_by_its_name():
     )
     ok, seen = checks.images_a_class(trial)
     assert ok is None and "; class a|x, 12 images: ± " in seen
-    assert "; class a\\|x, 12" in checks.table([checks.Finding("images a class", ok, seen, "")])
+    assert "; class a\\|x, 12" in checks.table([checks.Finding("images per class", ok, seen, "")])
     trial.model = object()
     assert "; class 1, 12 images: ± " in checks.images_a_class(trial)[1]
 

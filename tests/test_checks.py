@@ -21,7 +21,7 @@ ATTACK = PGD(EPS, 0.05, 20)
 SOUND = {"adversarial": {}, "natural": {"adversarial": False}, "LDAM": {"method": "LDAM"}}
 ORDER = [
     "ε = 1", "larger ε", "more steps", "enough steps", "zero gradients", "float32", "flat softmax", "random search",
-    "random network", "batch", "clean below attacked", "guessing", "classes", "images a class",
+    "random network", "batch", "clean below attacked", "guessing", "classes", "images per class",
 ]  # fmt: skip
 
 
@@ -154,7 +154,7 @@ class Rounded(nn.Module):
 def test_a_sound_network_fails_no_check(name, sound, test_set):
     findings = checks.run(sound[name], *test_set, ATTACK)
     assert failures(findings) == [], checks.table(findings)
-    assert [finding.name for finding in findings] == ORDER and notes(findings) == ["images a class"]
+    assert [finding.name for finding in findings] == ORDER and notes(findings) == ["images per class"]
 
 
 def test_a_network_is_left_as_it_was_and_the_same_seed_finds_the_same(some):
@@ -174,14 +174,14 @@ def test_a_network_is_left_as_it_was_and_the_same_seed_finds_the_same(some):
 
 def test_one_image_is_no_evidence(sound, some):
     findings = checks.run(sound["natural"], some[0][:1], some[1][:1], ATTACK)
-    assert failures(findings) == [] and notes(findings) == ["images a class"]
+    assert failures(findings) == [] and notes(findings) == ["images per class"]
 
 
 def test_two_classes_are_a_note_and_no_failure(sound, some):
     images, labels = some
     two = Twisted(sound["adversarial"], lambda logits: logits[:, :2])
     findings = checks.run(two, images[labels < 2], labels[labels < 2], ATTACK)
-    assert failures(findings) == [] and notes(findings) == ["classes", "images a class"]
+    assert failures(findings) == [] and notes(findings) == ["classes", "images per class"]
 
 
 def test_with_a_budget_of_nothing_every_attack_leaves_what_is_right(sound, some):

@@ -346,3 +346,27 @@ def test_the_paper_has_two_data_sets():
 def test_an_unknown_mode_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="laptop"):
         for_mode("labtop")
+
+
+def test_one_imbalance_has_one_name_and_one_fingerprint():
+    configs = [Config(imbalance=text) for text in ("step-10", "step-10.0", "step-1e1")]
+    assert {config.fingerprint for config in configs} == {configs[0].fingerprint}
+    assert Config(imbalance="exp-2.5-literal").imbalance == "exp-2.5-literal"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"eps": 8}, "eight of 255 grey levels are 8/255"),
+        ({"step": 2}, "eight of 255 grey levels are 8/255"),
+        ({"validation": 0}, "between 0 and 1"),
+        ({"validation": 1.0}, "between 0 and 1"),
+        ({"device": None}, "device must be a name"),
+        ({"seed": 2**64}, "seed must be 0 or more, and below"),
+        ({"threads": 0}, "threads must be 1 or more, not 0"),
+        ({"method": ["CE"]}, "unknown method"),
+    ],
+)
+def test_a_setting_that_cannot_be_run_is_told_of_by_its_name(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        Config(**settings)

@@ -10,7 +10,7 @@ import torch
 from helpers import build
 from made_up import save
 
-from srat_utils import Config, estimates, plan, runs, sweep, sweeps, train
+from srat_utils import PAPER, STRONG, Config, estimates, plan, runs, sweep, sweeps, train
 from srat_utils.estimates import Cost, duration, kept_by, measured, size
 
 COST = Cost(0.5, 3e6)
@@ -40,14 +40,15 @@ def own(tmp_path, counts, side=4, test=2, **changes):
 
 def test_two_lines_say_what_is_trained_on_what_and_what_it_costs(tmp_path, half_a_second):
     config = own(tmp_path, [30, 20, 3], attack_steps=10, evaluation_steps=20)
-    made_of, costs = str(plan(config)).split("\n")
+    made_of, costs, warning = str(plan(config)).split("\n")
+    assert warning == "It ends within the warm-up of 5 epochs: raise epochs, or set warmup_epochs=0."
     assert made_of == (
         "mine.npz: trains on 53 images of 4×4×1; 0: 30, 1: 20, 2: 3; tests on 6.  Rare: 2 (rule: fewer images than "
         "√(30 · 3) = 9, and at most half of 30; rare=… overrides it)."
     )
     # 2 epochs of 7 steps; 6 test images at 21 passes each, of which a step makes 11 for 8 images.
     assert costs == (
-        "SRAT-CE on small-cnn, 2 epochs of 7 steps, 0.5 s a step on the CPU: about 7.0 s, and 0.72 s of testing; about 3 MB of "
+        "SRAT-CE on small-cnn, PGD-10 at ε = 0.0314, 2 epochs of 7 steps, 0.5 s a step on the CPU: about 7.0 s, and 0.72 s of testing; about 3 MB of "
         "memory beside Python's own."
     )
 
@@ -210,13 +211,17 @@ def test_more_epochs_are_another_run_and_it_says_so(tmp_path, capsys):
 
 
 def test_a_sweep_says_the_total_of_what_is_missing(tmp_path, half_a_second, capsys, monkeypatch):
-    monkeypatch.setattr(sweeps, "_attempt", lambda config, *a: (config.name, "not trained here"))
+    monkeypatch.setattr(sweeps, "_attempt", lambda config, folder, *a: (folder.name, "not trained here"))
     configs = [Config(method=method, epochs=40, seed=seed) for method in ("CE", "LDAM") for seed in (0, 1)]
     with pytest.raises(runs.RunError), joblib.parallel_config("threading"):
         sweep([*configs, Config(classes=("1", "x"))], jobs=2, store=tmp_path)
     # 17 steps of 540 images, 40 epochs: 340 s, and 700 test images · 21 passes / (32 · 11) · 0.5 s = 21 s.  Four, two at a time.
     assert "5 runs to train: about 12 min on this machine, 2 at a time." in capsys.readouterr().err
     assert len(half_a_second) == 1  # one kind of step
+    with pytest.raises(runs.RunError), joblib.parallel_config("threading"):
+        sweep(configs, jobs=2, store=tmp_path, protocols=(PAPER, STRONG))
+    # STRONG looks 1 + 20 + 100 + 9 · 100 times where PAPER looks 21 times, at most: 1,015 s more a run, four, two at a time.
+    assert "4 runs to train: about 46 min on this machine" in capsys.readouterr().err
     with pytest.raises(runs.RunError), joblib.parallel_config("threading"):
         sweep(configs, jobs=2, store=tmp_path, progress=False)
     assert "to train" not in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """Accuracy per class against scikit-learn, the summary by hand, and the collapse flag."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +10,19 @@ import torch
 from helpers import build
 from sklearn.metrics import recall_score
 
-from srat_utils import Config, load_dataset
+from srat_utils import PAPER, Config, load_dataset
 from srat_utils.attacks import PGD
-from srat_utils.evaluation import Outcomes, accuracies, attempt, evaluate, is_collapsed, of_kind, summarise
+from srat_utils.evaluation import (
+    TO_DO,
+    Outcomes,
+    Protocol,
+    accuracies,
+    attempt,
+    evaluate,
+    is_collapsed,
+    of_kind,
+    summarise,
+)
 from srat_utils.training import fit
 
 
@@ -82,8 +95,8 @@ def test_a_model_that_knows_one_class_is_collapsed():
 
 
 def test_a_trained_model_is_not_collapsed_and_an_attack_alone_does_not_make_it_so():
-    rows = [("a", "clean", 50), ("b", "clean", 50), ("a", "robust", 100), ("b", "robust", 0)]
-    assert not is_collapsed(pd.DataFrame(rows, columns=["class", "kind", "predicted"]))
+    rows = [("clean", 50, 100.0, 50), ("clean", 50, 100.0, 50), ("robust", 50, 100.0, 100), ("robust", 50, 0.0, 0)]
+    assert not is_collapsed(pd.DataFrame(rows, columns=["kind", "images", "accuracy", "predicted"]))
 
 
 def test_evaluation_is_the_same_in_train_and_eval_mode_and_restores_the_mode(trained):
@@ -200,3 +213,75 @@ def test_two_attacks_of_one_name_are_refused(trained):
     model, test, _ = trained
     with pytest.raises(ValueError, match=r"one name: pgd-2@0\.1, pgd-2@0\.1"):
         attempt(model, test, [PGD(0.1, 0.05, 2), PGD(0.1, 0.02, 2)])
+
+
+def test_a_union_over_two_budgets_is_the_worst_case_of_each_by_itself(trained):
+    model, test, _ = trained
+    weak, strong = PGD(0.02, 0.01, 3), PGD(0.3, 0.1, 3)
+    alone = {each.name: attempt(model, test, [each], union=True) for each in (weak, strong)}
+    for order in ([weak, strong], [strong, weak]):
+        both = attempt(model, test, order, union=True).robust(True)
+        for each in order:
+            names, said = both[each.name.partition("@")[2]]
+            assert names == [each.name]
+            assert (said == alone[each.name].worst_case(True)).all()
+
+
+def clean(images, accuracies, predicted):
+    rows = {"images": images, "accuracy": accuracies, "predicted": predicted}
+    return pd.DataFrame(rows).assign(kind="clean")
+
+
+def test_a_network_that_is_right_on_an_imbalanced_test_set_has_not_collapsed():
+    assert not is_collapsed(clean([95, 5], [100, 100], [95, 5]))
+    assert is_collapsed(clean([95, 5], [100, 0], [100, 0]))
+    assert is_collapsed(clean([5, 95], [100, 0], [100, 0]))  # one that always names the rare class
+    assert is_collapsed(clean([10, 10, 0], [100, 0, np.nan], [20, 0, 0]))
+
+
+def test_a_key_tells_parts_apart_and_an_attack_that_does_not_say_its_settings_is_refused():
+    config = Config()
+    assert replace(PAPER, part="validation").key(config) != PAPER.key(config)
+    assert PAPER.adjusted(1e-5).name == "paper_tau0.00001"  # a hyphen would end the name of a file in results/
+
+    class Silent:
+        name = "silent@0.1"
+
+    with pytest.raises(ValueError, match="Silent needs a __repr__"):
+        Protocol("mine", lambda config: [Silent()]).key(config)
+
+
+class BrokenOff(Exception):
+    pass
+
+
+def test_an_evaluation_that_is_broken_off_twice_equals_the_undisturbed_one(trained, monkeypatch):
+    model, test, _ = trained
+    attacks = [PGD(0.1, 0.05, 2), PGD(0.2, 0.1, 2)]
+    monkeypatch.setattr("srat_utils.evaluation.BATCH", 64)
+    whole, saves = attempt(model, test, attacks), []
+
+    def save(outcomes):
+        saves.append(deepcopy(outcomes))
+        if len(saves) in (6, 8):  # within the first attack, and within the second after it went on
+            raise BrokenOff
+
+    outcomes = None
+    for _ in range(3):
+        try:
+            outcomes = attempt(model, test, attacks, outcomes=outcomes, save=save)
+        except BrokenOff:
+            outcomes = saves[-1]
+    assert outcomes.complete
+    assert all((outcomes.predictions[name] == said).all() for name, said in whole.predictions.items())
+
+
+def test_random_numbers_of_another_device_cannot_go_on_and_the_attack_begins_anew(trained):
+    model, test, _ = trained
+    attack = PGD(0.2, 0.1, 2)
+    whole = attempt(model, test, [attack])
+    half = deepcopy(whole)
+    half.predictions[attack.name][: len(test) // 2] = TO_DO
+    half.noise = np.zeros(16, np.uint8)  # as many bytes as CUDA's state has
+    again = attempt(model, test, [attack], outcomes=half)
+    assert (again.predictions[attack.name] == whole.predictions[attack.name]).all()

@@ -128,7 +128,7 @@ OTHERS = [
     ("literal_counts", lambda own, K: own, "the last class must have its own count / K = 5 images, not 50"),
     ("literal_counts", lambda own, K: [int(n * K ** (-(i + 1) / 4)) for i, n in enumerate(own)], "must keep all its 100"),
     ("literal_counts", lambda own, K: [round(n * K ** (-i / (len(own) - 1))) for i, n in enumerate(own)], "46 images, not 47"),
-    ("worst_case", lambda p, y, C: 100 * (p == y).all(0).mean(), "one number a class: shape (2,), not ()"),
+    ("worst_case", lambda p, y, C: 100 * (p == y).all(0).mean(), "one number per class: shape (2,), not ()"),
     ("worst_case", lambda p, y, C: torch.tensor([50, 50]), "Right."),
     ("break_even", lambda r, a, b: 70, "70 was not run; choose one of [1, 10, 50, 200]"),
     ("break_even", lambda r, a, b: r[0], "at 1 they are 99 points apart; at 50 only 10"),

@@ -251,7 +251,11 @@ def test_a_share_that_is_none(share):
 
 
 def test_a_class_of_one_image_cannot_be_held_out():
-    says("leave class 'class 1' no training image", of=lambda: hold_out_share(labelled([5, 1]), 0.1, 0))
+    says(
+        "leave class 'class 1', of 1, no training image",
+        "validation=None",
+        of=lambda: hold_out_share(labelled([5, 1]), 0.1, 0),
+    )
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------------

@@ -318,7 +318,7 @@ def test_pictures_of_several_sizes_are_resized_where_a_size_is_given(tmp_path):
     path = picture_folder(tmp_path / "pets")
     checked = (np.indices((10, 12)).sum(0) % 2 * 200).astype(np.uint8)
     Image.fromarray(checked).save(path / "test" / "dog" / "0.png")
-    says("0.png has 12×10 pixels", "6×5", "size=(5, 6)", of=lambda: load_dataset(path))
+    says("0.png has 12×10 pixels", "6×5", "size=32", "aspect ratio", of=lambda: load_dataset(path))
     split = load_dataset(path, size=(5, 6))
     assert split.train.images.shape == (6, 5, 6, 3) and split.test.name == "pets test (resized to 6×5)"
     inner = split.test.images[2, 1:-1, 1:-1]
@@ -389,7 +389,9 @@ def test_a_damaged_picture_is_named(tmp_path, content):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)).save(file)
         content = file.read_bytes()[:5000]
     file.write_bytes(content)
-    says("1.png cannot be read", "8-bit PNG", "or remove it", of=lambda: load_dataset(path))
+    says("1.png cannot be read", "8-bit PNG", "remove it, or", of=lambda: load_dataset(path))
+    (path / "test" / "dog" / "0.png").write_bytes(content)
+    says("test/dog/0.png cannot be read", "and 1 more", "train/dog/1.png", of=lambda: load_dataset(path))
 
 
 def test_wrong_folders(tmp_path):

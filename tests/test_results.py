@@ -1,5 +1,7 @@
 """Stored results: written once, read back equal, recomputable; and the studies that they are made of."""
 
+from types import SimpleNamespace
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -412,7 +414,7 @@ def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypa
     listed = [DRIVEN.replace(method=method) for method in ("CE", "RoBal-N", "AT-BSL")]
     monkeypatch.setattr(studies, "after_srat", lambda base, seeds: listed)
     monkeypatch.setattr(studies, "STRONG", studies.PAPER)  # quick
-    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setattr(studies, "home", lambda: tmp_path)
     monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(joblib, "cpu_count", lambda: 1)  # in this process
     studies.main(["--after-srat", "--trial", "10"])
@@ -432,7 +434,7 @@ def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypa
 def test_the_driver_trains_on_a_clusters_workers(tmp_path, monkeypatch, capsys):
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     monkeypatch.setattr(studies, "papers_own", lambda dataset, **changes: [DRIVEN.replace(seed=s) for s in (0, 1)])
-    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setattr(studies, "home", lambda: tmp_path)
     monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         studies.main(["cifar10", "--trial", "10", "--cluster", cluster.scheduler_address])
@@ -440,15 +442,13 @@ def test_the_driver_trains_on_a_clusters_workers(tmp_path, monkeypatch, capsys):
 
 
 def test_the_driver_writes_after_every_run_and_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        studies, "papers_own", lambda dataset, **changes: [DRIVEN.replace(seed=s, **changes) for s in (0, 1)]
-    )
-    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setattr(studies, "papers_own", lambda dataset, seed, **changes: [DRIVEN.replace(seed=seed, **changes)])
+    monkeypatch.setattr(studies, "home", lambda: tmp_path)
     monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(joblib, "cpu_count", lambda: 1)  # in this process
-    studies.main(["cifar10", "--trial", "10", "--minutes", "0"])
+    studies.main(["cifar10", "--trial", "10", "--seeds", "2", "--minutes", "0"])
     assert "0 of 2 runs are finished" in capsys.readouterr().out
-    studies.main(["cifar10", "--trial", "10"])
+    studies.main(["cifar10", "--trial", "10", "--seeds", "2"])
     assert "2 of 2 runs are finished" in capsys.readouterr().out
     written = results.read("digits", tmp_path / "build" / "trial")
     assert {run.config.max_per_class for run in written.values()} == {10} and len(written) == 2
@@ -484,3 +484,30 @@ def test_results_on_own_images_lie_beside_the_others_and_are_read_without_the_im
     (kept,) = results.read(str(path), tmp_path / "results").values()
     pd.testing.assert_frame_equal(kept.metrics, run.metrics)
     assert tuple(kept.classes) == tuple(kept.metrics["class"].unique()) == names and kept.config == config
+
+
+def test_what_is_stored_answers_only_for_the_test_that_it_was_given(runs, tmp_path):
+    results.export(runs, tmp_path)
+    config = runs[0].config
+    assert len(results.stored([config], folder=tmp_path)) == 1
+    for change in ({"evaluation_steps": 3}, {"test_per_class": 4}):
+        assert results.stored([config.replace(**change)], folder=tmp_path) == []
+
+
+def test_class_names_that_a_file_name_cannot_hold_do_not_share_a_file():
+    of = [Config(imbalance="step-5").replace(classes=names) for names in (("1", "8"),)]
+    assert results.task_of(of[0]) == "step-5-1-8"
+    named = SimpleNamespace(imbalance="step-5", classes=("v1.0", "v1.1"))
+    first, second = results.task_of(named).removeprefix("step-5-").split("-v1-")
+    assert first.removeprefix("v1-") != second
+
+
+def test_the_plan_of_a_study_says_what_is_left(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path))
+    monkeypatch.setattr(studies, "everything", lambda base, seeds: [DRIVEN.replace(seed=seed) for seed in seeds])
+    studies.main(["--plan", "--seeds", "2"])
+    assert "0 of 2 runs are finished" in capsys.readouterr().out
+    sweep([DRIVEN], jobs=1, store=tmp_path, progress=False, protocols=(PAPER, STRONG))
+    studies.main(["--plan", "--seeds", "2"])
+    said = capsys.readouterr().out
+    assert "1 of 2 runs are finished" in said and "the others take at most" in said

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -41,7 +42,7 @@ from srat_utils.attacks import PGD
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
 from srat_utils.records import ConfigError
-from srat_utils.runs import RunError, default_store
+from srat_utils.runs import Run, RunError, default_store
 from srat_utils.sweeps import tidy
 from srat_utils.training import TrainingError
 
@@ -701,3 +702,38 @@ def test_each_of_the_eleven_resumes_from_its_checkpoint(tmp_path, monkeypatch):
             train(config, store=tmp_path / "resumed", progress=False),
             train(config, store=tmp_path / "whole", progress=False),
         )
+
+
+def test_a_damaged_evaluation_is_set_aside_and_computed_again(finished, tmp_path):
+    folder = tmp_path / finished.folder.name
+    shutil.copytree(finished.folder, folder)
+    run = Run(finished.config, folder)
+    path = run.path_of(PAPER)
+    for content in (b"", b"junk" * 100, path.read_bytes()[:-200]):
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match="set aside"):
+            assert not run.evaluated(PAPER)
+        assert (run.outcomes(PAPER).predictions["clean"] == finished.outcomes(PAPER).predictions["clean"]).all()
+    assert len([*path.parent.glob("*.aside")]) == 3
+
+
+def test_an_export_keeps_the_precision_of_the_training(tmp_path):
+    run = train(TINY.replace(precision="bf16", epochs=1), store=tmp_path / "runs", progress=False)
+    back = load(run.export(tmp_path / "model", check=False, protocols=(PAPER,)))
+    images = torch.rand(5, 1, 8, 8)
+    assert back.precision == "bf16" and back.classes == tuple(run.classes)
+    with torch.no_grad():
+        assert torch.equal(back(images), run.model.cpu()(images))
+
+
+def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_told_of(tmp_path):
+    config = TINY.replace(
+        model="resnet18", batch_size=1, epochs=1, max_per_class=1, imbalance="balanced", attack_steps=0
+    )
+    with pytest.raises(TrainingError, match="batch_size=2 or more"):
+        train(config, store=tmp_path, progress=False)
+
+
+def test_without_runs_there_is_no_frame():
+    with pytest.raises(ValueError, match="no run"):
+        tidy([], "seed")

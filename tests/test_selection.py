@@ -133,3 +133,10 @@ def test_compositions_are_chosen_on_validation_images_of_seeds_that_no_study_has
     assert {tuple(None if pd.isna(v) else v for v in row) for row in kept.iloc[:, :3].itertuples(index=False)} == rows
     assert kept["method"][0] == "CB-LDAM" and kept["value"].is_monotonic_decreasing
     assert set(METHODS).isdisjoint(set(compose.COMPOSED) - {"CB-LDAM"})
+
+
+def test_rare_classes_that_are_not_there_are_told_of_before_anything_is_trained(store, monkeypatch):
+    monkeypatch.setattr("srat_utils.selection.sweep", None)
+    balanced = [BASE.replace(imbalance="balanced", learning_rate=rate) for rate in (0.1, 0.01)]
+    with pytest.raises(ConfigError, match="no class is rare in digits balanced; choose by='robust balanced'"):
+        select(balanced, **options(store))

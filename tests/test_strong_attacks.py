@@ -348,7 +348,7 @@ def test_the_checkpoints_follow_the_papers_recursion(steps):
 
 
 def auto_pgd(f, x0, eps, steps, start):
-    """Algorithm 1 of Croce & Hein (2020) for one image, a line a line.  f: image → (value, gradient)."""
+    """Algorithm 1 of Croce & Hein (2020) for one image, a line per line.  f: image → (value, gradient)."""
 
     def project(x):
         return x.clamp((x0 - eps).clamp(min=0), (x0 + eps).clamp(max=1))

@@ -138,7 +138,7 @@ def test_paired_differences_show_each_seed_and_the_mean():
 
 
 def measured(config: Config, well: float, under: float) -> Run:
-    """A run of ten test images a class; under attack one of them stands."""
+    """A run of ten test images per class; under attack one of them stands."""
     labels = np.repeat(np.arange(10), 10).astype(np.int16)
     place = np.tile(np.arange(10), 10)
 

@@ -44,7 +44,7 @@ WATCH = f"""handle => {{
 
 
 def measure(reader: lab.Lab) -> pd.DataFrame:
-    """A row a slider, with the median and the slowest tenth of its key presses."""
+    """One row per slider, with the median and the slowest tenth of its key presses."""
     rows = []
     for kind, number, call, aim in (("precomputed", "02", "widgets.frames(", 40), ("live", "04", "widgets.live(", 80)):
         path = next(path for path in lab.COURSE if path.name.startswith(number))
@@ -91,7 +91,7 @@ def run_again(reader: lab.Lab, path: Path) -> float:
 
 
 def waiting(browser) -> pd.DataFrame:
-    """A row a wait, in seconds, with what it should be at most."""
+    """One row per wait, in seconds, with what it should be at most."""
     with tempfile.TemporaryDirectory() as nothing, lab.serving(browser, Path(nothing)) as reader:
         rows = [("00: Run All to the first moving slider, nothing stored", first_slider(reader), 10)]
     with lab.serving(browser) as reader:

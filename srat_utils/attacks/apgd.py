@@ -74,7 +74,7 @@ class APGD:
 
 @dataclass
 class Climb:
-    """What Auto-PGD knows of the images that it still moves: [n], [n,C,H,W], or [n,1,1,1] for one number an image."""
+    """What Auto-PGD knows of the images that it still moves: [n], [n,C,H,W], or [n,1,1,1] for one number per image."""
 
     index: torch.Tensor  # their places in the whole batch
     labels: torch.Tensor

@@ -1,4 +1,4 @@
-"""What the strong attacks climb: functions of logits [N,C], labels [N] and target classes [N] that give one value an image."""
+"""What the strong attacks climb: functions of logits [N,C], labels [N] and target classes [N] that give one value per image."""
 
 from __future__ import annotations
 

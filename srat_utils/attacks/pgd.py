@@ -111,7 +111,7 @@ def pgd(
     """Projected gradient ascent on `loss` inside the ℓ∞ ball (Madry et al., 2018).
 
     images: float [N,C,H,W] in [0,1].  labels: int64 [N].  Returns a tensor like `images`, at most ε from it and in [0,1].
-    eps: another ε than the attack's, a number or one an image, [N]; the step changes in proportion.
+    eps: another ε than the attack's, a number or one per image, [N]; the step changes in proportion.
     The model is attacked in eval mode (see `frozen` for `training`), and each module's mode is restored.
     Only gradients of the images are computed: no parameter ever holds one of the attack's.
     """
@@ -129,13 +129,13 @@ def pgd(
 def budgets(
     images: torch.Tensor, attack: PGD, eps: float | torch.Tensor
 ) -> tuple[float | torch.Tensor, float | torch.Tensor]:
-    """A given ε, a number or one an image, and the attack's step in proportion, ready to be added to the images.
+    """A given ε, a number or one per image, and the attack's step in proportion, ready to be added to the images.
 
     An attack of ε = 0 has no proportion: its step is taken as it is.
     """
     if isinstance(eps, torch.Tensor) and eps.dim():
         if eps.shape != images.shape[:1]:
-            raise ValueError(f"eps must be a number or one an image, [{len(images)}], not of shape {list(eps.shape)}")
+            raise ValueError(f"eps must be a number or one per image, [{len(images)}], not of shape {list(eps.shape)}")
         eps = eps.to(images).view(-1, *[1] * (images.dim() - 1))
     elif not eps >= 0:
         raise ValueError(f"eps must be 0 or more, not {eps}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from .. import effects
 from ..budgets import Rarity
 from ..config import Config
-from ..evaluation import STRONG, Protocol
+from ..evaluation import PAPER, STRONG, Protocol
 from ..images import ImageDataset, under_represented
 from ..methods import METHODS, Method
 from ..models import Classifier, cpu_threads
@@ -28,7 +29,7 @@ CLIMBS = {"cross-entropy": "CE", "method": "its own loss", "clean output": "KL f
 
 
 def choices(methods: Mapping[str, Method] = METHODS) -> pd.DataFrame:
-    """A row a method, a column a choice; a dash where it takes what plain adversarial training takes."""
+    """One row per method, one column per choice; a dash where it takes what plain adversarial training takes."""
 
     def row(method: Method) -> dict[str, str]:
         first, *rest = method.terms
@@ -157,14 +158,23 @@ def at_hand(configs: Iterable[Config], few: Sequence[str], folder: Path | None =
     return stored or [c for c in configs if c.seed == configs[0].seed and c.method in few]
 
 
+def prior_off(configs: Iterable[Config], tau: float = 1.0) -> list[Run]:
+    """Stored runs of the configs as they are with a post-hoc prior: their outcomes under PAPER and STRONG are those of `adjusted(tau)`."""
+    protocols = {each.name: each.adjusted(tau) for each in (PAPER, STRONG)}
+    return [
+        replace(run, said={name: run.outcomes(own) for name, own in protocols.items()})
+        for run in results.stored(configs, protocols=tuple(protocols.values()))
+    ]
+
+
 def against(
-    runs: Iterable[Run],
+    runs: Iterable[Run] | Mapping[str, list[Run]],
     rivals: Sequence[str],
     measure: str = "under",
     kind: str = "robust",
     protocol: Protocol = STRONG,
 ) -> pd.DataFrame:
-    """How many points each method is above each of some rivals, with verdicts: `effects.judge`'s frame."""
+    """How many points each method is above each of some rivals, with verdicts: `effects.judge`'s frame.  runs: or name → runs."""
     by_method = of_methods(runs)
     compared = {
         f"{name} − {rival}": effects.difference(own, by_method[rival], measure, kind, protocol)
@@ -176,7 +186,11 @@ def against(
 
 
 def above_every(
-    runs: Iterable[Run], name: str, measure: str = "under", kind: str = "robust", protocol: Protocol = STRONG
+    runs: Iterable[Run] | Mapping[str, list[Run]],
+    name: str,
+    measure: str = "under",
+    kind: str = "robust",
+    protocol: Protocol = STRONG,
 ) -> effects.Effect:
     """How many points a method is above the best of all others, corrected for the choice of that one."""
     by_method = of_methods(runs)
@@ -186,7 +200,10 @@ def above_every(
     )
 
 
-def of_methods(runs: Iterable[Run]) -> dict[str, list[Run]]:
+def of_methods(runs: Iterable[Run] | Mapping[str, list[Run]]) -> dict[str, list[Run]]:
+    """Method → its runs; what has names already keeps them."""
+    if isinstance(runs, Mapping):
+        return dict(runs)
     by_method: dict[str, list[Run]] = {}
     for run in runs:
         by_method.setdefault(run.config.method, []).append(run)

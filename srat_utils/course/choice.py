@@ -22,8 +22,8 @@ import pandas as pd
 from .. import effects
 from ..config import Config
 from ..methods import ELEVEN
-from ..runs import write
 from ..selection import on_validation
+from ..store import write
 from . import results
 from .studies import SRAT
 
@@ -53,7 +53,7 @@ def candidates(name: str, base: Config | None = None) -> list[Config]:
 
 
 def table(**options) -> pd.DataFrame:
-    """A row a tried value: setting, tried, and robust accuracy on validation images; then how far it is from the preset's.
+    """One row per tried value: setting, tried, and robust accuracy on validation images; then how far it is from the preset's.
 
     eligible: whether rule 4 lets it take the preset's place.  verdict: "up" where it is better.  options: of `sweep`.
     """
@@ -81,7 +81,7 @@ def replaced(rows: pd.DataFrame) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.choice", description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, help="processes at a time; one a core unless given")
+    parser.add_argument("--jobs", type=int, help="processes at a time; one per core unless given")
     rows = table(jobs=parser.parse_args(arguments).jobs)
     target = results.FOLDER / "digits" / "choice.csv"
     write(target, lambda path: rows.to_csv(path, index=False, float_format="%.4g"))

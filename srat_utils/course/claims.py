@@ -21,7 +21,8 @@ from .. import effects
 from ..config import Config
 from ..effects import Effect
 from ..evaluation import PAPER, STRONG, Protocol
-from ..runs import Run, write
+from ..runs import Run
+from ..store import write
 from . import results, studies
 from .studies import SRAT
 from .tables import Table, in_full
@@ -91,7 +92,7 @@ class Claim:
     """section: of the paper.  words: the paper's.  shown: what difference is taken.  notebook: its number.
 
     found: (stage, protocol) → Effect, or None where it is not measured.  paper: "up", or "no change".
-    clean: whether no evaluation attack is in it, so that there is one row, not one an attack.
+    clean: whether no evaluation attack is in it, so that there is one row, not one per attack.
     """
 
     section: str
@@ -391,7 +392,7 @@ def every_claim() -> list[Claim]:
 
 
 def judged(claims: Iterable[Claim], stage: Stage, attacks: Mapping[str, Protocol] = ATTACKS) -> pd.DataFrame:
-    """A row a claim and attack: the claim's columns, stage, attack ("none" where all is clean), then those of `effects.judge`.
+    """One row per claim and attack: the claim's columns, stage, attack ("none" where all is clean), then those of `effects.judge`.
 
     Holm's correction runs over the rows of one notebook and attack.
     """
@@ -428,7 +429,7 @@ def ledger() -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> Table:
-    """A ledger in short: a line a claim of the paper; for each stage and attack how many of its differences got which word."""
+    """A ledger in short: one line per claim of the paper; for each stage and attack how many of its differences got which word."""
     attack = rows["attack"].replace("none", "clean")
     order = {word: place for place, word in enumerate(("up", "down", "undecided", "not measured"))}
 
@@ -446,7 +447,7 @@ def summary(rows: pd.DataFrame) -> Table:
 
 
 def shown(ledger: pd.DataFrame) -> Table:
-    """Rows of `judged`, one a claim: difference, its 95 % interval and the verdict side by side for stages and attacks.
+    """Rows of `judged`, one per claim: difference, its 95 % interval and the verdict side by side for stages and attacks.
 
     What is the same under any attack stands in the first of a stage's columns.
     """
@@ -462,10 +463,10 @@ def shown(ledger: pd.DataFrame) -> Table:
             else:
                 cells += [in_words(by_attack.loc[name]) for name in attacks]
         rows[words, said] = cells
-    names = ["clean" if name == "none" else name for name in attacks]
+    names = ["difference [95 %]" if name == "none" else name for name in attacks]
     columns = names if len(stages) == 1 else [f"{stage}: {name}" for stage in stages for name in names]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["the paper says", *columns])
-    frame.index = pd.MultiIndex.from_tuples(rows, names=["claim", "difference in points"])
+    frame.index = pd.MultiIndex.from_tuples(rows, names=["claim", "the difference"])
     return in_full(frame)
 
 

@@ -16,8 +16,8 @@ import argparse
 from ..config import Config
 from ..evaluation import STRONG
 from ..methods import METHODS, Method
-from ..runs import write
 from ..selection import select
+from ..store import write
 from ..terms import LDAM, AdjustedLDAM, Consistency, LogitAdjusted, QueuedSeparation, RoBal
 from ..updates import AWP
 from ..weights import Deferred
@@ -56,7 +56,7 @@ def candidates() -> list[Config]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.compose", description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, help="processes at a time; one a core unless given")
+    parser.add_argument("--jobs", type=int, help="processes at a time; one per core unless given")
     rows = select(candidates(), BY, STRONG, jobs=parser.parse_args(arguments).jobs)
     target = results.FOLDER / "digits" / "composed.csv"
     write(target, lambda path: rows.to_csv(path, float_format="%.4g"))

@@ -226,7 +226,7 @@ def clouds(sizes: list[int], centres: list[list[float]]) -> tuple[np.ndarray, np
 
 Z, Y = F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0))), torch.tensor([0, 0, 1, 1, 1, 2])
 
-# A line a mistake; the formatter would make it three.
+# One line per mistake; the formatter would make it three.
 # fmt: off
 EXERCISES: dict[str, Exercise] = {
     "projection": Exercise(
@@ -264,7 +264,7 @@ EXERCISES: dict[str, Exercise] = {
             and f"the first class must keep all its {right[0]:g} images, not {got[0]:g}",
          lambda got, right, available, K: got[-1] != right[-1]
             and f"the last class must have its own count / K = {right[-1]:g} images, not {got[-1]:g}"]),
-    "worst_case": Exercise("one number a class",
+    "worst_case": Exercise("one number per class",
         lambda predictions, labels, C: [100 * (predictions == labels).all(0)[labels == c].mean() for c in range(C)],
         [(np.array([[0, 0, 0, 1, 1, 1], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 1, 1]]), np.array([0, 0, 0, 0, 1, 1]), 2)],
         lambda right, predictions, labels, C: {
@@ -303,7 +303,7 @@ EXERCISES: dict[str, Exercise] = {
             "the image counts as its own neighbour: divide by n − 1":  # as a copy of it would
                 silhouette_samples(np.append(z, z[[i]], 0), np.append(y, y[i]))[i],
             "b is the mean over the nearest other class, not over all others": silhouette_samples(z, y == y[i])[i]}),
-    "class_balanced": Exercise("one weight a class", weights.class_balanced, [([5000, 500, 50], 0.9999)],
+    "class_balanced": Exercise("one weight per class", weights.class_balanced, [([5000, 500, 50], 0.9999)],
         lambda right, counts, beta: {
             "these are inverse counts; use the effective number (1 − βⁿ)/(1 − β)":
                 3 / np.array(counts) / np.sum(1 / np.array(counts))},

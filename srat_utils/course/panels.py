@@ -39,7 +39,7 @@ def prediction(guess: float, answer: float, low: float, high: float, unit: str, 
 
 
 def quantity(value: float, unit: str) -> str:
-    return f"{value:.3g} {unit}".strip()
+    return f"{f'{round(value, 1):g}' if unit in ('%', 'points') else f'{value:.3g}'} {unit}".strip()
 
 
 def difference(guess: float, answer: float, unit: str) -> str:
@@ -73,7 +73,7 @@ def attack_step(
     classes: Sequence[str],
     label: int,
 ) -> Panels:
-    """One image after some steps of an attack: a row a network with the image, the change and the class probabilities.
+    """One image after some steps of an attack: one row per network with the image, the change and the class probabilities.
 
     networks: name → (attacked image [C,H,W] in [0,1], probabilities [classes]).  clean: the image itself, like the attacked one.
     """
@@ -113,7 +113,7 @@ def short(classes: Sequence[str]) -> list[str]:
 
 
 def imbalance(form: str, K: float, n_max: int, beta: float = 0.9999, classes: int = 10) -> Panels:
-    """Images a class and class-balanced weights of Step-K or Exp-K (`form`), from n_max images a class.  DataError if one gets none."""
+    """Images a class and class-balanced weights of Step-K or Exp-K (`form`), from n_max images per class.  DataError if one gets none."""
     counts = class_counts(f"{form}-{K:.4g}", [n_max] * classes)
     w = weights.class_balanced(counts, beta)
     under = under_represented(counts)
@@ -133,7 +133,7 @@ def imbalance(form: str, K: float, n_max: int, beta: float = 0.9999, classes: in
     key = Chart((0, 1), (0, 1), width=780, height=28, left=34, axis=False)
     key.text(0, 0.5, "filled: well-represented", colour=COLOURS["well"], dy=4)
     key.text(0.25, 0.5, "dashed: under-represented", colour=COLOURS["under"], dy=4)
-    said = f"{form}-{K:.4g} from {n_max} images a class: {', '.join(map(str, counts))} images; "
+    said = f"{form}-{K:.4g} from {n_max} images per class: {', '.join(map(str, counts))} images; "
     said += f"the rarest class weighs {w.max() / w.min():.3g} times the most frequent"
     return Panels([charts, [key.text(0.55, 0.5, f"largest : smallest weight = {w.max() / w.min():.3g}", dy=4)]], said)
 
@@ -316,11 +316,15 @@ def reweighter(t: float, K: float, rho: float, reveal: bool) -> Chart:
     grid = np.logspace(0, 3, 121)
     rare, frequent = theory.errors_at(t, K, grid)
     now = theory.errors_at(t, K, rho)
-    said = f"K = {K:g}, ρ = {rho:.3g}: error of the rare class {now[0]:.1%}, of the frequent class {now[1]:.1%}, mean {sum(now) / 2:.1%}"
+    said = f"t = {t:g}, K = {K:g}, ρ = {rho:.3g}: error of the rare class {now[0]:.1%}, of the frequent class {now[1]:.1%}, mean {sum(now) / 2:.1%}"
     chart = Chart((0, 3), (0, 1.15), x_label="weight ρ of the rare class (log scale)", alt=said)
     chart.ticks([0, 1, 2, 3], ["1", "10", "100", "1000"]).y_ticks([0, 0.5, 1], ["0", "½", "1"])
-    chart.line(np.log10(grid), rare, UNDER).line(np.log10(grid), frequent, WELL)
-    chart.line(np.log10(grid), (rare + frequent) / 2, "#666", dash="2 3")
+    mean = (rare + frequent) / 2
+    chart.line(np.log10(grid), rare, UNDER).text(0.05, rare[0], "error of the rare class", colour=UNDER, dy=-6)
+    chart.line(np.log10(grid), frequent, WELL).text(
+        0.05, frequent[0], "error of the frequent class", colour=WELL, dy=-6
+    )
+    chart.line(np.log10(grid), mean, "#666", dash="2 3").text(0.05, mean[0], "mean", colour="#666", dy=-6)
     chart.line([np.log10(rho)] * 2, [0, 1], "#111", width=1)
     chart.points([np.log10(rho)], [now[0]], UNDER, triangle=True).points([np.log10(rho)], [now[1]], WELL)
     if reveal:
@@ -342,8 +346,11 @@ def robust_cloud(rho: float, eps: float) -> Chart:
     x, y = cloud()
     w, b = theory.fit_robust_linear(x, y, eps=eps, rho=rho)
     wrong = theory.robust_margin(w, b, x, y, eps) <= 0
-    said = f"ρ = {rho:.3g}, ε = {eps:.2f}: {wrong[y < 0].mean():.0%} of the rare and {wrong[y > 0].mean():.0%} of the frequent can be pushed across"
-    chart = Chart((-4, 4), (-3.4, 3.4), height=400, width=465, x_label="x₁ (x₂ upwards)", alt=said)  # equal units
+    pushed = f"{wrong[y < 0].sum()} of {(y < 0).sum()} rare, {wrong[y > 0].sum()} of {(y > 0).sum()} frequent points"
+    said = f"ρ = {rho:.3g}, ε = {eps:.2f}: {pushed} can be pushed across"
+    chart = Chart(
+        (-4, 4), (-3.4, 3.4), height=400, width=465, x_label="x₁ to the right, x₂ upwards", alt=said
+    )  # equal units
     chart.ticks(range(-4, 5, 2)).y_ticks(range(-2, 3, 2))
     chart.points(*x[y > 0].T, WELL, box=(eps, eps)).points(*x[y < 0].T, UNDER, triangle=True, box=(eps, eps))
     if np.abs(w).max() > 1e-3:
@@ -351,9 +358,7 @@ def robust_cloud(rho: float, eps: float) -> Chart:
         foot, side = normal * b / np.linalg.norm(w), np.array([-normal[1], normal[0]])
         line = foot[:, None] + side[:, None] * np.linspace(-8, 8, 161)
         chart.line(*line[:, (np.abs(line[0]) < 4) & (line[1] > -3.4) & (line[1] < 2.9)], "#111")
-    return chart.text(
-        -3.9, 3.2, f"pushed across: {wrong[y < 0].mean():.0%} of the rare, {wrong[y > 0].mean():.0%} of the frequent"
-    )
+    return chart.text(-3.9, 3.2, f"can be pushed across: {pushed}")
 
 
 def gallery(pictures: Sequence[tuple[np.ndarray, str]], title: str, *, columns: int = 6, side: int = 112) -> Panels:

@@ -25,7 +25,7 @@ def tables() -> pd.DataFrame:
 
 
 def table(number: int) -> pd.DataFrame:
-    """Table 1, 2, 3 or 4 in the paper's layout: a row a method; columns (imbalance ratio, accuracy, classes), percent.
+    """Table 1, 2, 3 or 4 in the paper's layout: one row per method; columns (imbalance ratio, accuracy, classes), percent.
 
     Raises ValueError for any other number.
     """

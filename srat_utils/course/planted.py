@@ -91,7 +91,7 @@ def exposed(
     *,
     size: int = checks.SAMPLE,
 ) -> pd.DataFrame:
-    """A row a suspect, a network and the attack it was tried under: accuracy in percent as reported, and the checks that fail.
+    """One row per suspect, a network and the attack it was tried under: accuracy in percent as reported, and the checks that fail.
 
     images: float [N,C,H,W] in [0,1].  labels: int64 [N].  size: how many of them the checks look at.
     """

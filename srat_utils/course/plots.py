@@ -75,7 +75,8 @@ def grid(rows: int, columns: int, width: float, height: float, **options) -> tup
 
 
 def dress(axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    axes.set(title=title, xlabel=x, ylabel=y)
+    given = {"title": title, "xlabel": x, "ylabel": y}
+    axes.set(**{name: words for name, words in given.items() if words})  # what a figure's own function wrote stays
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
@@ -99,7 +100,7 @@ def group_legend(figure: Figure, *, lines: bool = False) -> None:
 def class_counts(
     counts: Mapping[str, Sequence[int]], under: Mapping[str, Sequence[bool]], classes: Sequence[str]
 ) -> Picture:
-    """Training images a class, a panel for each imbalanced set (Figures 13 and 14).  counts: name → [C]; under: name → bool [C]."""
+    """Training images per class, a panel for each imbalanced set (Figures 13 and 14).  counts: name → [C]; under: name → bool [C]."""
     figure, axes = grid(1, len(counts), 2.6 * len(counts), 2.9, sharey=True)
     for axis, (name, numbers) in zip(axes.flat, counts.items(), strict=True):
         groups = ["under" if rare else "well" for rare in under[name]]
@@ -113,7 +114,7 @@ def class_counts(
     axes[0, 0].set_ylabel("training images")
     group_legend(figure)
     sizes = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in counts.items())
-    return Picture(figure, f"Bar charts of training images a class. {sizes}.")
+    return Picture(figure, f"Bar charts of training images per class. {sizes}.")
 
 
 PANELS = [(False, "clean", "natural training,\nclean accuracy"), (True, "clean", "adversarial training,\nclean accuracy"),
@@ -134,7 +135,7 @@ def panels_of(metrics: pd.DataFrame) -> tuple[Figure, list]:
 
 
 def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
-    """Accuracy per class, a panel a kind (Figures 1, 7, 8, 9).
+    """Accuracy per class, one panel per kind (Figures 1, 7, 8, 9).
 
     metrics: `sweeps.tidy(…, "adversarial", "seed", per_class=True)` of one imbalanced set; bars are means over seeds, whiskers
     their standard deviation.
@@ -165,7 +166,7 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
 def against_ratio(
     metrics: pd.DataFrame, title: str = "", mark: float | None = None, reported: Mapping | None = None
 ) -> Picture:
-    """Accuracy of both classes against the weight ratio, a panel a kind (Figures 2, 10, 11, 12).
+    """Accuracy of both classes against the weight ratio, one panel per kind (Figures 2, 10, 11, 12).
 
     metrics: `sweeps.tidy(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
     bands reach from the lowest to the highest seed.  mark: a ratio to point out.
@@ -215,8 +216,9 @@ def class_colours(classes: Sequence[str]) -> list[str]:
 
 
 def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str], under: Sequence[bool]) -> None:
-    """Points [N,2] by class, named at the middle; under-represented classes are drawn last, as larger triangles."""
-    colours = class_colours(classes)
+    """Points [N,2] by class, named near the middle; under-represented classes are drawn last, as larger triangles."""
+    colours, taken = class_colours(classes), []
+    to_points = 200 / np.maximum(np.ptp(points, axis=0), 1e-9)  # an axis is about so many typographic points wide
     for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
         rare = {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.6}
         mark = rare if under[index] else {"marker": "o", "s": 12, "alpha": 0.65}
@@ -224,11 +226,27 @@ def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]
         axis.scatter(*own.T, color=colours[index], **mark)
         if len(classes) > 2 and len(own):  # colours alone would not do in greyscale
             middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
-            beside = (0, 9) if under[index] else (0, 0)  # a letter on a few triangles would hide them
-            axis.annotate(
-                classes[index], middle, beside, textcoords="offset points", ha="center", va="center", fontsize=9,
-                path_effects=HALO,
+            name = classes[index][:5]
+            # A letter on a few triangles would hide them, and two names on one spot each other.
+            beside = next(
+                (0, up) for up in (*((9,) if under[index] else (0, 9)), -9, 18, -18, 27, 36, 45)
+                if up == 45 or not any(
+                    abs(middle[0] * to_points[0] - x) < 3 * (len(name) + letters)
+                    and abs(middle[1] * to_points[1] + up - y) < 9
+                    for x, y, letters in taken
+                )
             )  # fmt: skip
+            taken.append((*(middle * to_points + beside), len(name)))
+            axis.annotate(
+                name,
+                middle,
+                beside,
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=9,
+                path_effects=HALO,
+            )
     axis.set(xticks=[], yticks=[])
 
 
@@ -347,7 +365,7 @@ def class_method(metrics: pd.DataFrame, title: str = "", kind: str = "robust") -
 def ranks(places: pd.DataFrame, title: str = "") -> Picture:
     """Rank of each method, 1 the best: every setting and seed as a small mark, the mean as a large one.
 
-    places: a row a setting and seed, a column a method, ranks as values.
+    places: one row per setting and seed, one column per method, ranks as values.
     """
     order = places.mean().sort_values().index
     figure, axes = grid(1, 1, 8, 0.9 + 0.32 * len(order))
@@ -366,7 +384,7 @@ def ranks(places: pd.DataFrame, title: str = "") -> Picture:
 def setting_curves(
     summaries: pd.DataFrame, setting: str, mark: float, title: str, names: Mapping | None = None
 ) -> Picture:
-    """Accuracy against a setting, a panel a method, overall and under-represented, clean and robust; one value marked.
+    """Accuracy against a setting, one panel per method, overall and under-represented, clean and robust; one value marked.
 
     summaries: `sweeps.tidy(…, "method", setting, "seed")`; lines are means over seeds, bands from lowest to highest.
     names: value → what stands at its tick; values are drawn at equal distances because only they were run.
@@ -402,7 +420,7 @@ def setting_curves(
 
 
 def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:
-    """What a changed setting does: a row a switch, a panel a measure, a mark a seed, the mean as a bar.
+    """What a changed setting does: one row per switch, one panel per measure, a mark a seed, the mean as a bar.
 
     differences: columns switch, measure, seed, difference (changed minus default, in points).
     """

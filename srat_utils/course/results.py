@@ -1,6 +1,6 @@
 """Measured runs as small files under version control: what tables and sliders show without training anything.
 
-results/<stage>/runs.csv: a row a run, its settings and provenance.  outcomes/<imbalance>-<protocol>.npz: what each network said
+results/<stage>/runs.csv: one row per run, its settings and provenance.  outcomes/<imbalance>-<protocol>.npz: what each network said
 of each test image.  separability.csv: how well the classes part in some networks' features.  A stage is a data set with one
 network, see `stage_of`.
 """
@@ -24,8 +24,9 @@ from ..config import Config
 from ..evaluation import PAPER, Outcomes, Protocol
 from ..imbalance import make_imbalanced
 from ..provenance import VERSIONS
-from ..runs import Run, write
+from ..runs import Run
 from ..sources import HOSTED, KNOWN, slug
+from ..store import locked, write
 from ..sweeps import sweep
 from . import theory
 
@@ -46,34 +47,39 @@ def export(
     """Add finished runs to `folder`/<stage>: settings and provenance, and their outcomes under the protocols.
 
     Runs that are there already are replaced; rows have a fixed order, so that equal results give equal files.
-    histories: write history.csv, too (losses, a row an epoch): of runs that take hours to make again.
+    histories: write history.csv, too (losses, one row per epoch): of runs that take hours to make again.
     """
     runs = sorted({run.config.fingerprint: run for run in runs}.values(), key=lambda run: run.config.name)
     for stage in sorted({stage_of(run.config) for run in runs}):
         home = home_of(stage, folder)
-        home.mkdir(parents=True, exist_ok=True)
+        (home / "outcomes").mkdir(parents=True, exist_ok=True)
         chosen = [run for run in runs if stage_of(run.config) == stage]
-        new = {"runs.csv": pd.DataFrame(map(row, chosen), dtype=str)}
-        if histories:
-            rows = [run.history.map("{:.6g}".format).assign(fingerprint=run.config.fingerprint) for run in chosen]
-            new["history.csv"] = pd.concat(rows)
-        replaced = {run.config.fingerprint for run in chosen}
-        for name, rows in new.items():
-            if (home / name).exists():
-                old = pd.read_csv(home / name, dtype=str, keep_default_na=False)
-                rows = pd.concat([old[~old["fingerprint"].isin(replaced)], rows])
-            order = [key for key in ORDER if key in rows]
-            columns = sorted(rows, key=lambda column: (column != "fingerprint", column in FACTS))
-            rows = rows[columns].sort_values(order, kind="stable")
-            write(home / name, lambda path, rows=rows: rows.to_csv(path, index=False))
-        (home / "outcomes").mkdir(exist_ok=True)
-        for protocol in protocols:
-            for task in sorted({task_of(run.config) for run in chosen}):
-                own = {run.config.fingerprint: run.outcomes(protocol) for run in chosen if task_of(run.config) == task}
-                path = home / "outcomes" / f"{task}-{protocol.name}.npz"
-                whole = dict(sorted((packed(path) | own).items()))
-                write(path, lambda path, whole=whole: pack(path, whole))
+        said = {protocol: [run.outcomes(protocol) for run in chosen] for protocol in protocols}
+        with locked(home, "writing"):
+            write_rows(home / "runs.csv", pd.DataFrame(map(row, chosen), dtype=str))
+            if histories:
+                rows = [run.history.map("{:.6g}".format).assign(fingerprint=run.config.fingerprint) for run in chosen]
+                write_rows(home / "history.csv", pd.concat(rows))
+            for protocol, outcomes in said.items():
+                by_task: dict[str, dict[str, Outcomes]] = {}
+                for run, own in zip(chosen, outcomes, strict=True):
+                    by_task.setdefault(task_of(run.config), {})[run.config.fingerprint] = own
+                for task, own in sorted(by_task.items()):
+                    path = home / "outcomes" / f"{task}-{protocol.name}.npz"
+                    whole = dict(sorted((packed(path) | own).items()))
+                    write(path, lambda path, whole=whole: pack(path, whole))
     read.cache_clear()
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Rows of runs, in place of those with their fingerprints that are there already."""
+    if path.exists():
+        old = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = pd.concat([old[~old["fingerprint"].isin(rows["fingerprint"])], rows])
+    order = [key for key in ORDER if key in rows]
+    columns = sorted(rows, key=lambda column: (column != "fingerprint", column in FACTS))
+    rows = rows[columns].sort_values(order, kind="stable")
+    write(path, lambda path: rows.to_csv(path, index=False))
 
 
 def stage_of(config: Config) -> str:
@@ -93,7 +99,12 @@ def home_of(stage: str, folder: Path | None = None) -> Path:
 
 def task_of(config: Config) -> str:
     """What runs share a file of outcomes: "step-25", or "step-25-cat-horse"."""
-    return "-".join([config.imbalance, *map(slug, config.classes or ())])
+    names = map(slug, config.classes or ())
+    whole = [
+        name if name == own else f"{name}-{own.encode().hex()[:12]}"
+        for name, own in zip(names, config.classes or (), strict=True)
+    ]
+    return "-".join([config.imbalance, *whole])
 
 
 def pack(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
@@ -129,7 +140,7 @@ def export_features(run: Run, folder: Path | None = None, *, per_class: int = 10
     """Write what a picture like Figure 4 needs, without its model, to `folder`/<stage>/features-<fingerprint>.npz.
 
     features: float16 [N,≤components], the first principal components of attacked training images' penultimate features.
-    labels: int64 [N].  At most per_class images a class.  A file that is there already stays as it is.
+    labels: int64 [N].  At most per_class images per class.  A file that is there already stays as it is.
     """
     home = home_of(stage_of(run.config), folder)
     target = home / f"features-{run.config.fingerprint}.npz"
@@ -193,15 +204,16 @@ def examples(stage: str, folder: Path | None = None) -> list[tuple[np.ndarray, s
 def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None:
     """Add to `folder`/<stage>/separability.csv how well the classes part in the features of test images, clean and attacked.
 
-    A row a run and kind of images: `features.separability`, and of two classes `theory.measured_t`, too.  Runs that are there
+    One row per run and kind of images: `features.separability`, and of two classes `theory.measured_t`, too.  Runs that are there
     already are not measured again.
     """
     for stage, own in pd.Series(list(runs)).groupby([stage_of(run.config) for run in runs]):
         home = home_of(stage, folder)
         known = separability(stage, folder)
+        there = set() if known.empty else set(known.index.get_level_values("fingerprint"))
         rows = []
         for run in own:
-            if not known.empty and run.config.fingerprint in known.index.get_level_values("fingerprint"):
+            if run.config.fingerprint in there:
                 continue
             for images, attack in (("clean", None), ("attacked", run.config.evaluation_attack)):
                 z, labels = features.penultimate(run.model, run.data.test, attack), run.data.test.labels
@@ -212,8 +224,10 @@ def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None
         if rows:
             new = pd.DataFrame(rows).set_index(["fingerprint", "images"])
             home.mkdir(parents=True, exist_ok=True)
-            whole = pd.concat([known, new]).sort_index()
-            write(home / "separability.csv", lambda path, whole=whole: whole.to_csv(path, float_format="%.6g"))
+            with locked(home, "writing"):
+                known = separability(stage, folder)
+                whole = pd.concat([known[~known.index.isin(new.index)], new]).sort_index()
+                write(home / "separability.csv", lambda path, whole=whole: whole.to_csv(path, float_format="%.6g"))
 
 
 def separability(stage: str, folder: Path | None = None) -> pd.DataFrame:
@@ -286,23 +300,28 @@ def measured(
 ) -> list[Run]:
     """The runs of many configs, in their order, with their outcomes under the protocols.
 
-    From `folder` what it holds, from `sweep(…, **options)` the rest, and what `folder` holds under other protocols only.
+    From `folder` what it holds, from `sweep(…, **options)` the rest, and what `folder` holds under other protocols only; with
+    minutes=…, those that were finished in time.
     """
     configs = list(configs)
-    kept = {config: read(stage_of(config), Path(folder or FOLDER)).get(config.fingerprint) for config in configs}
-    missing = [
-        config for config, run in kept.items() if not (run and all(run.evaluated(protocol) for protocol in protocols))
-    ]
-    trained = dict(zip(missing, sweep(missing, protocols=protocols, **options), strict=True))
-    return [trained.get(config) or kept[config] for config in configs]
+    kept = {config: held(config, protocols, folder) for config in configs}
+    missing = [config for config, run in kept.items() if run is None]
+    trained = {run.config: run for run in sweep(missing, protocols=protocols, **options)}
+    return [run for config in configs if (run := kept[config] or trained.get(config))]
 
 
 def stored(
     configs: Iterable[Config], *, folder: Path | None = None, protocols: Sequence[Protocol] = (PAPER,)
 ) -> list[Run]:
     """Those of the configs that `folder` holds under all the protocols; nothing is trained, no image is needed."""
-    runs = [read(stage_of(config), Path(folder or FOLDER)).get(config.fingerprint) for config in configs]
-    return [run for run in runs if run and all(run.evaluated(protocol) for protocol in protocols)]
+    return [run for config in configs if (run := held(config, protocols, folder))]
+
+
+def held(config: Config, protocols: Sequence[Protocol], folder: Path | None = None) -> Run | None:
+    """What `folder` holds of a config, if it is tested under all the protocols as the config says: attack steps, test images."""
+    run = read(stage_of(config), Path(folder or FOLDER)).get(config.fingerprint)
+    as_asked = run and all(run.evaluated(each) and each.key(run.config) == each.key(config) for each in protocols)
+    return run if as_asked else None
 
 
 def source(runs: Iterable[Run]) -> str:

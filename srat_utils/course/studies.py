@@ -4,6 +4,7 @@ python -m srat_utils.course.studies                          trains on the digit
 python -m srat_utils.course.studies --after-srat             the same of the methods that came later
 python -m srat_utils.course.studies cifar10 --laptop         CIFAR-10 on the small network that a CPU can train
 python -m srat_utils.course.studies cifar10 --minutes 600    the paper's Tables 1 and 2 at ratio 100 and Figures 1 and 2; on a GPU
+Each with --plan says how many runs are finished and how long the others take here, and trains nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ import numpy as np
 
 from .. import features
 from ..config import Config
+from ..estimates import duration
 from ..evaluation import PAPER, STRONG
 from ..images import DataError, nearest, under_represented
 from ..imbalance import class_counts
 from ..methods import ELEVEN, LATER
-from ..provenance import PROJECT
+from ..places import home
 from ..records import ConfigError
 from ..runs import Run
 from ..sources import load_source
-from ..sweeps import sweep
+from ..store import default_store, folder_of
+from ..sweeps import kept, sweep, time_of
 from . import results
 
 # What a CPU core trains in about ten minutes, after pilots on validation images; never the paper's numbers.
@@ -50,7 +53,7 @@ MODES: dict[str, dict] = {
     },
     "paper": {"seeds": 3, "digits": {}, "images": {}},
 }
-# (Step, Exp) × two ratios: the paper's, and what some hundred digits a class allow.
+# (Step, Exp) × two ratios: the paper's, and what some hundred digits per class allow.
 RATIOS_OF_SETS = {"digits": (10, 25), "cifar10": (10, 100), "svhn": (10, 100)}
 
 HALVED, HALF = ("step-10", "step-100", "exp-10"), 2500  # on a laptop's network, see `of_set`
@@ -161,7 +164,7 @@ def of_set(base: Config, imbalance: str, **changes) -> Config:
 
 
 def same_rare(ratio: int, images: int, classes: int) -> bool:
-    """Whether the Step and the Exp set of so many images a class have the same rare classes, and some."""
+    """Whether the Step and the Exp set of so many images per class have the same rare classes, and some."""
     step, exp = (under_represented(class_counts(f"{kind}-{ratio}", [images] * classes)) for kind in ("step", "exp"))
     return bool((step == exp).all() and step.any())
 
@@ -404,6 +407,14 @@ def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
         results.export(chosen, folder, protocols=(PAPER.adjusted(tau), STRONG.adjusted(tau)))
 
 
+def left_of(configs: Iterable[Config]) -> str:
+    """How many of the runs are finished under both protocols, and how long the others would take here, one after the other."""
+    runs = [Run(config, folder_of(config)) for config in dict.fromkeys(configs)]
+    left = [run for run in runs if not kept(run, (PAPER, STRONG))]
+    rest = f"; the others take at most {duration(time_of(left, (PAPER, STRONG)))} here, one at a time" if left else ""
+    return f"{len(runs) - len(left)} of {len(runs)} runs are finished in {default_store()}{rest}"
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.studies", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10", "svhn"))
@@ -421,7 +432,11 @@ def main(arguments: list[str] | None = None) -> None:
         help="train on the workers of this Dask scheduler, tcp://… (needs the extra `cluster`)",
     )
     parser.add_argument(
-        "--trial", type=int, metavar="N", help="at most N images a class and N/10 for testing, written to build/trial"
+        "--seeds", type=int, metavar="N", help="so many seeds; the paper's own experiment has one unless told"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what is finished and what the rest takes, and stop")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="at most N images per class and N/10 for testing, written to build/trial"
     )
     options = parser.parse_args(arguments)
     changes = {name: getattr(options, name) for name in ("epochs", "precision", "compile") if getattr(options, name)}
@@ -429,14 +444,18 @@ def main(arguments: list[str] | None = None) -> None:
         changes |= {"max_per_class": options.trial, "test_per_class": max(1, options.trial // 10)}
     small = options.laptop or options.dataset == "digits"
     base = for_mode("laptop" if small else "paper", options.dataset)[0].replace(**changes)
-    seeds = range(TARGET_SEEDS[options.dataset] if small else 1)
+    seeds = range(options.seeds or (TARGET_SEEDS[options.dataset] if small else 1))
     if options.after_srat:
         configs = after_srat(base, seeds)
     elif options.dataset == "digits":
         configs = everything(base, seeds)
     else:
-        configs = photographs(base, seeds) if small else papers_own(options.dataset, **changes)
-    folder = PROJECT / "build" / "trial" if options.trial else results.FOLDER
+        configs = photographs(base, seeds) if small else []
+        configs = configs or [one for seed in seeds for one in papers_own(options.dataset, seed=seed, **changes)]
+    if options.plan:
+        print(left_of(configs))
+        return
+    folder = home() / "build" / "trial" if options.trial else results.FOLDER
     # After every run, so that nothing measured is lost with the machine; then what an earlier call left unwritten.
     write = (keep, keep_post_hoc) if options.after_srat else (keep,)
 

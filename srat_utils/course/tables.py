@@ -19,7 +19,7 @@ DECIMALS = 1
 
 
 def in_layout(summaries: pd.DataFrame, kind: str, statistic: str = "mean") -> pd.DataFrame:
-    """A row a method; columns (imbalance ratio, accuracy, classes), percent, as `paper.table` gives the paper's.
+    """One row per method; columns (imbalance ratio, accuracy, classes), percent, as `paper.table` gives the paper's.
 
     Robust is under PGD-20; Strong, where the summaries have that kind, under STRONG.
 

@@ -65,13 +65,6 @@ def class_errors(eta, sigma, d, K, rho=1.0, eps=0.0):
     return errors_at(t_of(eta, sigma, d, eps), K, rho)
 
 
-def errors_of_bias(b, eta, sigma, d, eps=0.0):
-    """(err of −1, err of +1), robust ones with ε, of the classifier with any bias b."""
-    _check(eta=eta, sigma=sigma, d=d, eps=eps)
-    centre, deviation = d * (np.asarray(eta) - eps), np.sqrt(d) * sigma
-    return norm.cdf(-(b + centre) / deviation), norm.cdf((b - centre) / deviation)
-
-
 def gap(t, K):
     """err(−1) − err(+1) without reweighting (Theorem 3.1): falls in t for every K > 1."""
     rare, frequent = errors_at(t, K)

@@ -72,7 +72,7 @@ def three_scales(scales: Sequence[float] = (0.01, 1.0, 100.0)) -> Picture:
 
 
 def ladder(left: Mapping[str, pd.DataFrame], title: str = "") -> Picture:
-    """What still stands after each attack.  left: network → a row an attack, in order, columns "all classes", "rare classes"."""
+    """What still stands after each attack.  left: network → one row per attack, in order, columns "all classes", "rare classes"."""
     panels = list(next(iter(left.values())).columns)
     figure, axes = grid(1, len(panels), 10, 3.9)
     said = []
@@ -226,9 +226,9 @@ def chosen_on_test(right: np.ndarray, epochs: Sequence[int], halves: pd.DataFram
 
 
 def slopes(accuracies: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) -> Picture:
-    """Methods under a weak and a strong attack, rank by rank, a panel a set.
+    """Methods under a weak and a strong attack, rank by rank, one panel per set.
 
-    accuracies: title → a row a method, two columns, the mild attack first.  losses: method → prediction loss, which gives the colour.
+    accuracies: title → one row per method, two columns, the mild attack first.  losses: method → prediction loss, which gives the colour.
     """
     figure, axes = grid(1, len(accuracies), 6 * len(accuracies), 4.6)
     said = []
