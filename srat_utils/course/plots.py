@@ -313,6 +313,28 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
     return Picture(figure, f"Accuracy by method, {title}. {'; '.join(said)}.")
 
 
+def method_dots(summaries: pd.DataFrame, title: str = "") -> Picture:
+    """`method_bars` for many methods: a line each, the best on rare classes under the strongest attack on top."""
+    order = of_kind(summaries, kinds(summaries)[-1]).groupby("method")["under"].mean().sort_values().index
+    figure, axes = grid(1, 2, 10, 1.3 + 0.26 * len(order), sharey=True)
+    said = []
+    for axis, (measure, colour) in zip(axes.flat, (("overall", WELL), ("under", UNDER)), strict=True):
+        for kind, marker in zip(kinds(summaries), ("o", "s", "x"), strict=False):
+            table = of_kind(summaries, kind).groupby("method")[measure].agg(["mean", "std"]).loc[order]
+            axis.errorbar(
+                table["mean"], range(len(order)), xerr=whiskers(table["std"]), fmt=marker, color=colour, ecolor="#999999",
+                markerfacecolor=colour if kind == "clean" else "white", elinewidth=1, label=KIND_NAMES[kind],
+            )  # fmt: skip
+            said.append(f"{measure} {kind}: " + ", ".join(f"{m} {v:.0f}" for m, v in table["mean"][::-1].items()))
+        axis.set_yticks(range(len(order)), order)
+        dress(axis, title="overall" if measure == "overall" else "under-represented classes", x="accuracy (%)")
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_xlim(-3, 105)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(title)
+    return Picture(figure, f"Accuracy by method, {title}. {'; '.join(said)}.")
+
+
 def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = "") -> Picture:
     """Learning rate and class weights against the epoch.  weights: [epochs, C]; the first and the last class are drawn."""
     figure, axes = grid(1, 2, 9, 2.8)
@@ -375,7 +397,7 @@ def ranks(places: pd.DataFrame, title: str = "") -> Picture:
         axis.scatter(values, np.full(len(values), height), s=14 * counts, color=WELL, alpha=0.35, linewidths=0)
         axis.plot(places[method].mean(), height, marker="D", color=UNDER, markeredgecolor="black")
     axis.set_yticks(range(len(order)), order[::-1])
-    dress(axis, title=title, x="rank (1 = best); dots: settings × seeds, ◆: mean")
+    dress(axis, title=title, x="rank (1 = best); a dot's area: how many settings × seeds, ◆: mean")
     axis.set_xticks(range(1, len(order) + 1))
     said = ", ".join(f"{method} {places[method].mean():.1f}" for method in order)
     return Picture(figure, f"Ranks of methods, {title}. Mean ranks: {said}.")
