@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -101,6 +102,35 @@ def pictures_in(folder: Path) -> list[Path]:
     left_out = [f"{file.relative_to(folder)} (no picture)" for file in files if file not in kept]
     tell_left_out(folder, len(pictures), left_out)
     return pictures
+
+
+def split_folder(folder: str | Path, target: str | Path, test: float = 0.2, seed: int = 0) -> Path:
+    """Copy the pictures of class folders `folder`/<class>/ to `target`/train/<class>/ and `target`/test/<class>/.
+
+    test: the share of each class that becomes test pictures, rounded, one at least; a seed draws them.  Copies keep their paths
+    inside the class.  Returns the target, which is a data set.  DataError for fewer than two classes, a class of one picture, a
+    share outside (0, 1), or a target that holds something already.
+    """
+    folder, target = (Path(path).expanduser().resolve() for path in (folder, target))
+    if not 0 < test < 1:
+        raise DataError(f"test is the share of each class to test on, as in 0.2, not {test!r}")
+    if not folder.is_dir() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise DataError(f"{folder} must be a folder of class folders, and {target} new or empty")
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "." and entry != target)
+    if len(classes) < 2:
+        raise DataError(f"{folder} has {len(classes)} class folders; at least two are needed")
+    random = np.random.default_rng(seed)
+    for place in classes:
+        pictures = pictures_in(place)
+        if len(pictures) < 2:
+            raise DataError(f"{place} has one picture; one to train on and one to test on are needed")
+        number = min(len(pictures) - 1, max(1, round(test * len(pictures))))
+        for rank, index in enumerate(random.permutation(len(pictures))):
+            part = "test" if rank < number else "train"
+            copy = target / part / place.name / pictures[index].relative_to(place)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(pictures[index], copy)
+    return target
 
 
 def tell_left_out(path: Path, read: int, left_out: list[str]) -> None:

@@ -165,8 +165,8 @@ def own_path(dataset: str | Path) -> Path:
             if not (path / split).is_dir():
                 there = ", ".join(f"{entry.name}/" for entry in sorted(path.iterdir())[:3] if entry.is_dir())
                 raise DataError(
-                    f"{path} has no folder {split}/{f' (but {there})' if there else ''}; put the pictures into "
-                    "train/<class>/ and test/<class>/"
+                    f"{path} has no folder {split}/{f' (but {there})' if there else ''}; put the pictures into train/<class>/ "
+                    f"and test/<class>/, as srat_utils.pictures.split_folder deals class folders"
                 )
         return path
     if is_file:

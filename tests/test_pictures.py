@@ -12,7 +12,7 @@ from PIL import Image
 from srat_utils import pictures
 from srat_utils.data import load_dataset
 from srat_utils.images import DataError
-from srat_utils.pictures import read_picture, stamp
+from srat_utils.pictures import read_picture, split_folder, stamp
 from srat_utils.sources import source_hash
 
 ORIENTATION = 274
@@ -438,3 +438,37 @@ def test_a_folder_that_may_not_be_read(tmp_path):
         says("cat cannot be read (Permission denied)", of=lambda: load_dataset(path))
     finally:
         (path / "train" / "cat").chmod(0o700)
+
+
+def test_class_folders_are_dealt_into_training_and_test(tmp_path):
+    flat = tmp_path / "flat"
+    for name, number in {"deep scratch": 10, "ok": 3, "rare": 2}.items():
+        for i in range(number):
+            place = flat / name / ("left" if i % 2 else "right")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (6, 5), 40 + i).save(place / f"{i}.png")
+    says("no folder train/", "split_folder", of=lambda: load_dataset(flat))
+    split = load_dataset(split_folder(flat, tmp_path / "dealt"))
+    assert split.train.classes == ("deep scratch", "ok", "rare")
+    assert (split.train.counts, split.test.counts) == ([8, 2, 1], [2, 1, 1])
+    both = np.concatenate([split.train.images[:, 0, 0, 0], split.test.images[:, 0, 0, 0]])
+    assert sorted(both) == sorted([40 + i for number in (10, 3, 2) for i in range(number)])  # each once
+    again = load_dataset(split_folder(flat, tmp_path / "again"))
+    assert again.test.fingerprint == split.test.fingerprint
+    assert load_dataset(split_folder(flat, tmp_path / "other", seed=1)).test.fingerprint != split.test.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        ("new", {"test": 1.0}, "test is the share"),
+        ("flat", {}, "new or empty"),
+        ("new", {}, "has one picture"),
+    ],
+)
+def test_class_folders_that_cannot_be_dealt_are_told_of(tmp_path, target, options, said):
+    for name, number in {"cat": 3, "dog": 1}.items():
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for i in range(number):
+            Image.new("L", (6, 5), 40 + i).save(tmp_path / "flat" / name / f"{i}.png")
+    says(said, of=lambda: split_folder(tmp_path / "flat", tmp_path / target, **options))
