@@ -113,7 +113,7 @@ def strong(device: torch.device, rounds: int) -> pd.DataFrame:
     digits = load_dataset("digits", imbalance="step-10")
     images, labels = (part[::3][:200] for part in digits.test.tensors(device))
     small, tables = fit(config, digits.train).model.eval(), {}
-    with cpu_threads(config):
+    with cpu_threads(config.model):
         for attack in (APGD(0.2), APGD(0.2, loss="targeted"), Square(0.2, 1000)):
             batch = images.float() / 255, labels
             work = {

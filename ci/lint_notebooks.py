@@ -169,7 +169,9 @@ def lint(path: Path) -> tuple[list[str], list[str]]:
     notes = [line for line, (_, message) in zip(lines, found, strict=True) if message.startswith("note: ")]
     failures = [line for line in lines if line not in notes]
     verdict = f"{len(failures)} findings" if failures else "ok"
-    print(f"{shown(path)}: {len(notebook.cells)} cells, {words_per_line(notebook):.1f} words per line of code, {verdict}")
+    print(
+        f"{shown(path)}: {len(notebook.cells)} cells, {words_per_line(notebook):.1f} words per line of code, {verdict}"
+    )
     return failures, notes
 
 

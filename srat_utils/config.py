@@ -62,28 +62,28 @@ class Threat(Record):
     """The adversary of the training."""
 
     eps: float | None = of_range()  # ε; preset
-    step: float | None = of_range()  # preset
-    attack_steps: int = at_least(0, 10)
-    attack_start: str = one_of("uniform", "zero")
+    step: float | None = of_range()  # of the attack; preset
+    attack_steps: int = at_least(0, 10)  # of PGD in training
+    attack_start: str = one_of("uniform", "zero")  # anywhere in the ε-ball, or at the image
     attack_loss: str | None = one_of(*INNER, default=None)  # what it climbs; None: what the method says
-    attack_batch_norm: str = one_of("eval", "train")
+    attack_batch_norm: str = one_of("eval", "train")  # the network's mode while it is attacked
     eps_warmup_epochs: int = at_least(0, 0)  # epochs over which ε grows linearly to its full size
 
 
 @dataclass(frozen=True)
 class Schedule(Record):
     epochs: int | None = above(0)  # T; preset
-    batch_size: int | None = above(0)  # preset
-    learning_rate: float = above(0, 0.1)
+    batch_size: int | None = above(0)  # N; preset
+    learning_rate: float = above(0, 0.1)  # κ after the warm-up
     momentum: float = at_least(0, 0.9)
     weight_decay: float = at_least(0, 2e-4)
     warmup_epochs: int = at_least(0, 5)  # linear warm-up of the learning rate
-    lr_decay: float | None = above(0)  # preset
+    lr_decay: float | None = above(0)  # its factor at each of decay_at; preset
     decay_at: tuple[float, ...] = fraction((0.8, 0.9))  # of T: 160 and 180 of 200
-    augmentation: str | None = one_of("none", "crop", "crop+flip", default=None)  # preset
+    augmentation: str | None = one_of("none", "crop", "crop+flip", default=None)  # of training images; preset
     sampler: str = one_of(*SAMPLERS)  # how images are drawn; left out: as the method says
     rand_augment: int = at_least(0, 0)  # how many operations of RandAugment come before the crop
-    rand_magnitude: int = checked(8, "0 to 30", lambda value: 0 <= value <= 30)
+    rand_magnitude: int = checked(8, "0 to 30", lambda value: 0 <= value <= 30)  # of each of them
     averaging: float | None = checked(
         None, "in [0, 1)", lambda value: 0 <= value < 1
     )  # decay a step of the weights' moving average, which then is the network that is kept

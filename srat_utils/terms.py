@@ -79,7 +79,7 @@ class Batch:
 class Prediction(Record):
     """The class-weighted mean of a loss on the logits.  view: "attacked" or "clean" images."""
 
-    view: str = one_of("attacked", "clean")
+    view: str = one_of("attacked", "clean")  # which images it is taken on
     name: ClassVar[str] = "prediction_loss"
     head_scale: ClassVar[float | None] = None  # a linear head; a number: a cosine head with that scale
 
@@ -100,7 +100,7 @@ class CE(Prediction):
 
 @dataclass(frozen=True)
 class Focal(Prediction):
-    focal_gamma: float = at_least(0, 1.0)
+    focal_gamma: float = at_least(0, 1.0)  # γ
 
     def each(self, facts: Facts) -> losses.Loss:
         return partial(losses.focal, gamma=self.focal_gamma)
@@ -112,7 +112,7 @@ class LDAM(Prediction):
 
     max_margin: float = at_least(0, 0.5)  # the largest Δ_j, in units of cosine
     ldam_scale: float = above(0, 30.0)  # s
-    ldam_scale_in: str = one_of("model", "loss")
+    ldam_scale_in: str = one_of("model", "loss")  # where s sits
 
     @property
     def head_scale(self) -> float:
@@ -131,7 +131,7 @@ class LogitAdjusted(Prediction):
     What is tested is z.  Class weights beside it would correct the same imbalance twice.
     """
 
-    tau: float = at_least(0, 1.0)
+    tau: float = at_least(0, 1.0)  # τ of the prior
 
     def each(self, facts: Facts) -> losses.Loss:
         shift = self.tau * facts.log_prior
@@ -142,7 +142,7 @@ class LogitAdjusted(Prediction):
 class AdjustedLDAM(LDAM):
     """Cross-entropy of s·(cos − Δ_y·1[c = y]) + τ·ln π_c: LDAM's margins and a prior in one softmax (additive VS loss; Kini et al., 2021)."""
 
-    tau: float = at_least(0, 1.0)
+    tau: float = at_least(0, 1.0)  # τ of the prior
 
     def each(self, facts: Facts) -> losses.Loss:
         ldam, shift = super().each(facts), self.tau * facts.log_prior
@@ -182,7 +182,7 @@ class HARL(CE):
     harl_variance: float = at_least(0, 0.1)  # β
     harl_share: float = at_least(0, 0.1)  # γ
     harl_from: float = fraction(0.4)  # fraction of the epochs: 40 of 100
-    harl_first: str = one_of("clean", "attacked")
+    harl_first: str = one_of("clean", "attacked")  # what is seen before that
 
     def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
         def term(batch: Batch) -> torch.Tensor:
@@ -206,7 +206,7 @@ class Consistency(Record):
     """
 
     kl_weight: float = at_least(0, 6.0)  # β
-    kl_temperature: float = above(0, 1.0)
+    kl_temperature: float = above(0, 1.0)  # logits are divided by it
     name: ClassVar[str] = "consistency_loss"
 
     def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
@@ -223,7 +223,7 @@ class Separation(Record):
 
     separation_weight: float = at_least(0, 1.0)  # λ
     temperature: float = above(0, 0.1)  # τ of Eq. 6
-    lonely_anchors: str = one_of("zero", "drop")
+    lonely_anchors: str = one_of("zero", "drop")  # without a positive: count as 0, or are left out
     name: ClassVar[str] = "separation_loss"
 
     def build(self, facts: Facts) -> Callable[[Batch], torch.Tensor]:
@@ -242,7 +242,7 @@ class QueuedSeparation(Separation):
     The queue holds features as they were, without gradients; an image may meet its own earlier ones there.
     """
 
-    queue_length: int = above(0, 512)
+    queue_length: int = above(0, 512)  # features
 
     def build(self, facts: Facts) -> Queue:
         return Queue(self, facts)

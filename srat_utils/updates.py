@@ -31,7 +31,7 @@ class AWP(Record):
     Norms and biases stay.  The look ahead leaves batch-norm statistics and the memories of terms as they were.
     """
 
-    awp_gamma: float = at_least(0, 0.005)
+    awp_gamma: float = at_least(0, 0.005)  # γ
 
     @contextmanager
     def __call__(self, objective: nn.Module, batch: Batch) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import settings
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCIENCE = [path for path in (ROOT / "srat_utils").rglob("*.py") if "course" not in path.parts]
-DOCS = ("installing", "teaching", "questions", "errata")
+DOCS = ("installing", "teaching", "questions", "errata", "settings")
 COURSE = [*(ROOT / "srat_utils/course").glob("*.py")]
 
 
@@ -178,3 +179,10 @@ def test_a_page_names_files_that_are_there(page):
     named = re.findall(r"`((?:srat_utils|tests|ci|notebooks|docs|requirements|benchmarks)/[\w./]+\.\w+)`", text(page))
     lost = [path for path in linked if not (ROOT / page).parent.joinpath(path).exists()]
     assert lost + [path for path in named if "NN_name" not in path and not (ROOT / path).exists()] == []
+
+
+def test_the_page_of_settings_is_what_the_code_says():
+    assert text("docs/settings.md") == settings.page(), "python ci/settings.py writes it again"
+    known = {*settings.Config().to_dict()} - {"source"}
+    listed = {line.split("`")[1] for line in text("docs/settings.md").splitlines() if line.startswith("| `")}
+    assert known <= listed

@@ -1,0 +1,109 @@
+"""Write docs/settings.md: every setting of `Config` with its default, what it takes and the reason beside it in the code.
+
+python ci/settings.py [--check]     --check: write nothing, and fail where something would change
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from srat_utils.config import PRESETS, RECORDS, Config
+from srat_utils.methods import METHODS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+HEAD = """# Settings
+
+What `Config(…)` takes, one table for each record of `srat_utils` (`ci/settings.py` writes this page from the code). `Config().to_dict()` has all values of a config, `plan(config)` what they cost. *preset*: the data set decides, see the first table. Of a method's own settings those that it does not have are kept without effect.
+"""
+PLAIN = {"method": "one of METHODS: a row of terms", "adversarial": "False: natural training", "seed": "decides subset, initial weights, order, augmentation and random starts", "device": "auto, cpu, cuda, …", "threads": "of the CPU; None: 1 for small-cnn, else torch's own number"}  # fmt: skip
+
+
+def comments(record: type) -> dict[str, str]:
+    """Field → the comment beside it."""
+    source = textwrap.dedent(inspect.getsource(record))
+    lines, found = source.splitlines(), {}
+    for node in ast.parse(source).body[0].body:
+        if isinstance(node, ast.AnnAssign):
+            said = [re.search(r"  # (?!fmt)(.*)", line) for line in lines[node.lineno - 1 : node.end_lineno]]
+            found[node.target.id] = next((one[1] for one in said if one), "")
+    return found
+
+
+def rows(record: type) -> Iterable[tuple[str, str, str]]:
+    """Name, default, and what it takes and means, of a record's own fields."""
+    said = comments(record)
+    for each in dataclasses.fields(record):
+        if each.name not in said:  # inherited: in another table
+            continue
+        preset = any(each.name in changes for changes in PRESETS.values()) and each.default in (None, 1.0)
+        default = "preset" if preset else f"`{each.default!r}`"
+        words = re.sub(r"(; )?preset$", "", said[each.name])
+        yield each.name, default, "; ".join(filter(None, (each.metadata.get("need", ""), words)))
+
+
+def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), *map(list, body)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def page() -> str:
+    names = list(dict.fromkeys(name for changes in PRESETS.values() for name in changes))
+    presets = [[f"`{name}`", *(shown(changes.get(name)) for changes in PRESETS.values())] for name in names]
+    config = Config()
+    plain = [(f"`{name}`", f"`{getattr(config, name)!r}`", words) for name, words in PLAIN.items()]
+    parts = [HEAD, "## Presets\n", table(["setting", *PRESETS], presets)]
+    parts += ["\n## Every run\n", table(["setting", "default", "what it is"], plain)]
+    seen, head = set(), ("setting", "default", "what it is")
+    records = {**{name: [record] for name, record in RECORDS.items()}}
+    records["terms, weights and steps of methods"] = list(
+        dict.fromkeys(
+            base
+            for row in METHODS.values()
+            for record in row.records()
+            for base in reversed(type(record).__mro__)
+            if dataclasses.is_dataclass(base)
+        )
+    )
+    for title, own in records.items():
+        body = []
+        for record in own:
+            for name, default, words in rows(record):
+                if (name, default, words) not in seen:
+                    seen.add((name, default, words))
+                    owner = f"{record.__name__}: " if len(own) > 1 else ""
+                    body.append((f"`{name}`", default, f"{owner}{words}"))
+        parts += [f"\n## {title.capitalize()}\n", table(head, body)]
+    return "\n".join(parts) + "\n"
+
+
+def shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return (
+        f"`{round(value * 255)}/255`"
+        if isinstance(value, float) and 0 < value < 0.05 and value != 0.01
+        else f"`{value!r}`"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where something would change")
+    written = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(written, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != written:
+        sys.exit(f"{PAGE.name} is not what the code says; python ci/settings.py writes it again")
+
+
+if __name__ == "__main__":
+    main()
