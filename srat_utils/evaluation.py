@@ -282,26 +282,23 @@ def most_damaging(model: Classifier, dataset: ImageDataset, attack, fallen: np.n
     ]  # fmt: skip
 
 
-def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
+def summarise(metrics: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """One row per kind and attack: overall (per image), balanced (mean over classes), well, under (means over the group), worst class.
 
-    metrics: `accuracies`' frame.  Index: kind.
+    metrics: `accuracies`' frame, or several under each other that the columns `by` tell apart.  Index: by, then kind.
     """
-
-    def summary(rows: pd.DataFrame) -> pd.Series:
-        by_group = rows.groupby("group")["accuracy"].mean()
-        return pd.Series(
-            {
-                "overall": (rows["accuracy"] * rows["images"]).sum() / rows["images"].sum(),
-                "balanced": rows["accuracy"].mean(),
-                "well": by_group.get("well"),
-                "under": by_group.get("under"),
-                "worst": rows["accuracy"].min(),
-            }
-        )
-
-    by_attack = metrics.groupby(["kind", "attack"], sort=False)[["accuracy", "images", "group"]].apply(summary)
-    return by_attack.reset_index("attack")
+    keys = [*by, "kind", "attack"]
+    rows = metrics.assign(right=metrics["accuracy"] * metrics["images"])
+    grouped = rows.groupby(keys, sort=False)
+    sums, accuracy = grouped[["right", "images"]].sum(), grouped["accuracy"]
+    summary = pd.DataFrame(
+        {"overall": sums["right"] / sums["images"], "balanced": accuracy.mean(), "well": np.nan, "under": np.nan}
+    )
+    for group in ("well", "under"):
+        own = rows[rows["group"] == group]
+        if len(own):
+            summary[group] = own.groupby(keys, sort=False)["accuracy"].mean().reindex(summary.index)
+    return summary.assign(worst=accuracy.min()).reset_index("attack")
 
 
 def is_collapsed(metrics: pd.DataFrame) -> bool:

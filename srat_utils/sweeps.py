@@ -200,14 +200,16 @@ def tidy(
     if not (runs := list(runs)):
         raise ValueError("there is no run to make a frame of; train some, or look why none was stored")
     parts = []
-    for run in runs:
-        metrics = run.metrics if protocol is PAPER else run.evaluate(protocol)
+    for number, run in enumerate(runs):
+        parts.append((run.metrics if protocol is PAPER else run.evaluate(protocol)).assign(run=number))
         if beside is not None:
-            harder = evaluation.of_kind(run.evaluate(beside), "robust").assign(kind=beside.name)
-            metrics = pd.concat([metrics, harder], ignore_index=True)
-        part = metrics.copy() if per_class else evaluation.summarise(metrics).reset_index()
-        for position, name in enumerate(settings):
-            part.insert(position, name, [getattr(run.config, name)] * len(part))
-        part.insert(len(settings), "collapsed", run.collapsed)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+            harder = evaluation.of_kind(run.evaluate(beside), "robust")
+            parts.append(harder.assign(kind=beside.name, run=number))
+    frame = pd.concat(parts, ignore_index=True)
+    if not per_class:
+        frame = evaluation.summarise(frame, ["run"]).reset_index()
+    number = frame.pop("run")
+    about = {name: [getattr(run.config, name) for run in runs] for name in settings}
+    for position, (name, values) in enumerate((about | {"collapsed": [run.collapsed for run in runs]}).items()):
+        frame.insert(position, name, [values[i] for i in number])
+    return frame

@@ -321,9 +321,8 @@ def reweighter(t: float, K: float, rho: float, reveal: bool) -> Chart:
     chart.ticks([0, 1, 2, 3], ["1", "10", "100", "1000"]).y_ticks([0, 0.5, 1], ["0", "½", "1"])
     mean = (rare + frequent) / 2
     chart.line(np.log10(grid), rare, UNDER).text(0.05, rare[0], "error of the rare class", colour=UNDER, dy=-6)
-    chart.line(np.log10(grid), frequent, WELL).text(
-        0.05, frequent[0], "error of the frequent class", colour=WELL, dy=-6
-    )
+    chart.line(np.log10(grid), frequent, WELL)
+    chart.text(2.98, frequent[-1], "error of the frequent class", colour=WELL, dy=-8, anchor="end")
     chart.line(np.log10(grid), mean, "#666", dash="2 3").text(0.05, mean[0], "mean", colour="#666", dy=-6)
     chart.line([np.log10(rho)] * 2, [0, 1], "#111", width=1)
     chart.points([np.log10(rho)], [now[0]], UNDER, triangle=True).points([np.log10(rho)], [now[1]], WELL)
