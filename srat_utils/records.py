@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -59,8 +60,9 @@ class Record:
         return f"{type(self).__name__}({own})" if own else type(self).__name__
 
     @classmethod
-    def names(cls) -> list[str]:
-        return [each.name for each in dataclasses.fields(cls)]
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        return tuple(each.name for each in dataclasses.fields(cls))
 
     def items(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.names()}

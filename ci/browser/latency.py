@@ -1,6 +1,7 @@
 """How long a reader waits in JupyterLab: for a slider's new picture, for the first slider, for a notebook to run again.
 
-python ci/browser/latency.py     prints two tables and writes them to results/benchmarks/sliders.csv and waiting.csv
+python ci/browser/latency.py          prints two tables and writes them to results/benchmarks/sliders.csv and waiting.csv
+python ci/browser/latency.py 06 07    how long these notebooks take to run again, in place of their rows in waiting.csv
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lab
@@ -90,22 +92,39 @@ def run_again(reader: lab.Lab, path: Path) -> float:
     return time.monotonic() - started
 
 
-def waiting(browser) -> pd.DataFrame:
-    """One row per wait, in seconds, with what it should be at most."""
-    with tempfile.TemporaryDirectory() as nothing, lab.serving(browser, Path(nothing)) as reader:
-        rows = [("00: Run All to the first moving slider, nothing stored", first_slider(reader), 10)]
+def waiting(browser, numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per wait, in seconds, with what it should be at most.  numbers: of the notebooks; none: all, and the first slider."""
+    rows = []
+    if not numbers:
+        with tempfile.TemporaryDirectory() as nothing, lab.serving(browser, Path(nothing)) as reader:
+            rows += [("00: Run All to the first moving slider, nothing stored", first_slider(reader), 10)]
+    chosen = [path for path in lab.COURSE if not numbers or path.name[:2] in numbers]
     with lab.serving(browser) as reader:
-        rows += [(f"{path.stem[:2]}: Run All again", run_again(reader, path), 15) for path in lab.COURSE]
+        rows += [(f"{path.stem[:2]}: Run All again", run_again(reader, path), 15) for path in chosen]
     return pd.DataFrame(rows, columns=["wait", "seconds", "aim seconds"]).round(1)
 
 
-if __name__ == "__main__":
+def keep(name: str, table: pd.DataFrame, beside: bool) -> None:
+    """Write a table; beside: in place of its rows in the stored one."""
+    print(table.to_string(index=False))
+    path, table = FOLDER / "benchmarks" / f"{name}.csv", table.assign(hardware=hardware(torch.device("cpu")))
+    if beside:
+        new = table.set_index("wait")
+        table = pd.read_csv(path).set_index("wait")
+        table.loc[new.index] = new
+        table = table.reset_index()
+    table.to_csv(path, index=False)
+
+
+def main(numbers: Sequence[str]) -> None:
     if lab.missing():
         sys.exit(lab.missing())
     with lab.browsing() as browser:
-        with lab.serving(browser) as reader:
-            tables = {"sliders": measure(reader)}
-        tables["waiting"] = waiting(browser)
-    for name, table in tables.items():
-        print(table.to_string(index=False))
-        table.assign(hardware=hardware(torch.device("cpu"))).to_csv(FOLDER / "benchmarks" / f"{name}.csv", index=False)
+        if not numbers:
+            with lab.serving(browser) as reader:
+                keep("sliders", measure(reader), False)
+        keep("waiting", waiting(browser, numbers), bool(numbers))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
