@@ -1,16 +1,14 @@
 """Write docs/settings.md: every setting of `Config` with its default, what it takes and the reason beside it in the code.
 
-python ci/settings.py [--check]     --check: write nothing, and fail where something would change
+python ci/settings.py
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +41,7 @@ def rows(record: type) -> Iterable[tuple[str, str, str]]:
     for each in dataclasses.fields(record):
         if each.name not in said:  # inherited: in another table
             continue
-        preset = any(each.name in changes for changes in PRESETS.values()) and each.default in (None, 1.0)
+        preset = any(each.name in changes for changes in PRESETS.values())
         default = "preset" if preset else f"`{each.default!r}`"
         words = re.sub(r"(; )?preset$", "", said[each.name])
         yield each.name, default, "; ".join(filter(None, (each.metadata.get("need", ""), words)))
@@ -63,7 +61,7 @@ def page() -> str:
     parts = [HEAD, "## Presets\n", table(["setting", *PRESETS], presets)]
     parts += ["\n## Every run\n", table(["setting", "default", "what it is"], plain)]
     seen, head = set(), ("setting", "default", "what it is")
-    records = {**{name: [record] for name, record in RECORDS.items()}}
+    records = {name: [record] for name, record in RECORDS.items()}
     records["terms, weights and steps of methods"] = list(
         dict.fromkeys(
             base
@@ -86,24 +84,11 @@ def page() -> str:
 
 
 def shown(value: object) -> str:
-    if value is None:
-        return "–"
-    return (
-        f"`{round(value * 255)}/255`"
-        if isinstance(value, float) and 0 < value < 0.05 and value != 0.01
-        else f"`{value!r}`"
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where something would change")
-    written = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(written, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != written:
-        sys.exit(f"{PAGE.name} is not what the code says; python ci/settings.py writes it again")
+    """In levels of 255 where it is a few of them: ε and step of photographs."""
+    levels = 255 * value if isinstance(value, float) else 0
+    few = levels in (1, 2, 8)
+    return "–" if value is None else f"`{levels:g}/255`" if few else f"`{value!r}`"
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page(), encoding="utf-8")

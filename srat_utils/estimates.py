@@ -118,11 +118,8 @@ class Plan:
         because += [f"max_per_class={cap}"] if cap and cap < max(self.available.values()) else []
         because += [f"{self.held:,} held out for validation"] if self.held else []
         part, why = (f" of {there:,}", f" ({', '.join(because)})") if used < there else ("", "")
-        unused = (
-            ""
-            if self.held or self.config.validation is None
-            else "  It has validation images: validation=… is not used."
-        )
+        own_validation = self.config.validation is not None and not self.held
+        unused = "  It has validation images: validation=… is not used." if own_validation else ""
         return (
             f"{name}: trains on {used:,}{part} images of {height}×{width}×{channels}{why}; {listed}; tests on {self.test:,}.  "
             f"{self.who_is_rare}{unused}"
@@ -243,7 +240,9 @@ def measured(config: Config, dataset: ImageDataset) -> Cost:
         few, more = min(2, len(y)), min(4, len(y))  # batch norm needs two
         base, grown = (kept_by(lambda n=n: step(light, state, x[:n], y[:n], w)) for n in (few, more))
         seconds = timed(lambda: step(light, state, x[:few], y[:few], w), device)
-        if seconds > TOO_LONG:  # a pass for the image alone is two units of work, one for the weights three
+        if (
+            job.attack and seconds > TOO_LONG
+        ):  # a pass for the image alone is two units of work, one for the weights three
             seconds *= (2 * job.attack.steps + 3) / (2 * light.attack.steps + 3)
         else:
             while True:

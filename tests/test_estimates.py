@@ -232,3 +232,10 @@ def test_the_plan_of_images_with_their_own_validation_images_holds_nothing_out(t
     save(tmp_path / "mine.npz", val_images=np.zeros((6, 5, 4, 3), np.uint8), val_labels=labels)
     said = plan(Config(tmp_path / "mine.npz"))
     assert said.held == 0 and "held out" not in str(said) and math.isclose(said.seconds, said.training + said.testing)
+
+
+@pytest.mark.parametrize(("adversarial", "steps"), [(True, 23 / 5), (False, 1)])
+def test_of_a_step_that_takes_long_the_attack_is_reckoned_not_run(monkeypatch, adversarial, steps):
+    monkeypatch.setattr(estimates, "timed", lambda act, device: 3.0)  # two images, one step of the attack
+    config = Config(adversarial=adversarial, attack_steps=10)
+    assert measured(config, runs.load_data(config).train).seconds == pytest.approx(3.0 * steps * 32 / 2)

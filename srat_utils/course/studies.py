@@ -450,9 +450,10 @@ def main(arguments: list[str] | None = None) -> None:
         configs = after_srat(base, seeds)
     elif options.dataset == "digits":
         configs = everything(base, seeds)
+    elif small:
+        configs = photographs(base, seeds)
     else:
-        configs = photographs(base, seeds) if small else []
-        configs = configs or [one for seed in seeds for one in papers_own(options.dataset, seed=seed, **changes)]
+        configs = [one for seed in seeds for one in papers_own(options.dataset, seed=seed, **changes)]
     if options.plan:
         print(left_of(configs))
         return
