@@ -73,7 +73,6 @@ PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
 # In results/, under both protocols: complete of the digits; of photographs the first is under way.  `make results` goes on.
 STORED_SEEDS = {"digits": 10, "cifar10": 1}
-LATER_SEEDS = 3  # of them, for the methods after SRAT, and for what they are compared with
 TARGET_SEEDS = {"digits": 10, "cifar10": 3, "svhn": 3}
 
 BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
