@@ -183,6 +183,18 @@ def test_every_set_means_those_of_the_stage_and_the_smaller_ratio_is_not_made_up
     assert not np.isclose(row(four, shown, "none")["difference"], expected.estimate)
 
 
+def test_every_pair_means_those_of_the_stage(stage):
+    first, *_ = studies.pairs("digits")
+    own = dataclasses.replace(stage, pairs=(first,))
+    shown = "rare class, clean, ρ = 200 − ρ = 1"
+    (high, low) = (
+        studies.binary(BASE, SEEDS, [ratio], [first])[len(SEEDS) :] for ratio in (200.0, 1.0)
+    )  # the adversarial ones
+    expected = mean(stage, high, PAPER, "clean", [1]) - mean(stage, low, PAPER, "clean", [1])
+    assert np.isclose(row(judged(every_claim(), own), shown, "none")["difference"], expected)
+    assert not np.isclose(row(judged(every_claim(), stage), shown, "none")["difference"], expected)
+
+
 def test_seeds_that_one_side_lacks_are_left_out(stage):
     gone = BASE.replace(imbalance="exp-10", method="DRCB-CE", seed=1).fingerprint
     less = dataclasses.replace(stage, stored={key: run for key, run in stage.stored.items() if key != gone})
