@@ -9,7 +9,7 @@ from made_up import save
 from scipy import stats
 
 from srat_utils import Config, evaluation, runs
-from srat_utils.course import compose, results
+from srat_utils.course import choice, compose, results
 from srat_utils.evaluation import PAPER, Protocol
 from srat_utils.methods import METHODS
 from srat_utils.records import ConfigError
@@ -140,3 +140,24 @@ def test_rare_classes_that_are_not_there_are_told_of_before_anything_is_trained(
     balanced = [BASE.replace(imbalance="balanced", learning_rate=rate) for rate in (0.1, 0.01)]
     with pytest.raises(ConfigError, match="no class is rare in digits balanced; choose by='robust balanced'"):
         select(balanced, **options(store))
+
+
+def test_schedules_of_photographs_are_compared_on_validation_images(tmp_path):
+    asked = []
+
+    def answer(configs, by, **options):
+        asked.append((tuple(configs), by))
+        index = pd.MultiIndex.from_tuples(
+            [(c.batch_size, c.epochs, c.seed) for c in configs], names=["batch_size", "epochs", "seed"]
+        )
+        return pd.DataFrame({"value": float(len(asked)), "seconds": 60.0}, index=index)
+
+    with patch.object(choice, "on_validation", answer), patch.object(results, "FOLDER", tmp_path):
+        (tmp_path / "cifar10-laptop").mkdir()
+        choice.main(["cifar10", "--jobs", "1"])
+    written = pd.read_csv(tmp_path / "cifar10-laptop" / "choice.csv")
+    (configs, by), (again, other) = asked
+    assert configs == again and {by, other} == {"robust balanced", "clean balanced"}
+    assert all(config.validation and config.dataset == "cifar10" for config in configs)
+    assert len({config.fingerprint for config in configs}) == len(choice.SCHEDULES) == len(written)
+    assert set(written["robust balanced"]) == {1.0} and set(written["clean balanced"]) == {2.0}
