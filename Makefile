@@ -1,7 +1,7 @@
 # make          say what can be made
 # make course   run the whole course headless (MODE=quick for a short one)
 # make lab      read and run it in JupyterLab
-# make test     everything that must hold before a change is merged
+# make test     linter, unit tests, and every notebook on reduced epochs
 # make test-slow   the tests that take longer: every check on every planted failure, our attacks beside the published ones
 # make test-browser   read the course in a real JupyterLab with a headless Chromium, and move its sliders; skips without one
 # make site     the course as web pages in build/site, as `make course` ran it last (what changed since runs in quick mode)
@@ -9,7 +9,7 @@
 # make slides   slides of the course for a lecture, in build/slides
 # make links    write the links between notebooks, and into Colab and Binder
 # make bench    time the attack and the training loop beside others', and the sliders; writes results/benchmarks/
-# make results  train what results/ is made of and write it there (STAGE=cifar10: on photographs, if CIFAR-10 is at hand)
+# make results  train what notebooks 01 to 08 read from results/ (STAGE=cifar10: on photographs, if CIFAR-10 is at hand)
 # make clean    remove what the runs above left, but neither .venv nor trained runs, which cost time to make again
 
 PYTHON ?= python3

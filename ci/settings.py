@@ -19,7 +19,7 @@ from srat_utils.methods import METHODS
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """# Settings
 
-What `Config(…)` takes, one table for each record of `srat_utils` (`ci/settings.py` writes this page from the code). `Config().to_dict()` has all values of a config, `plan(config)` what they cost. *preset*: the data set decides, see the first table. Of a method's own settings those that it does not have are kept without effect.
+What `Config(…)` takes, as `ci/settings.py` reads it from the code. `Config().to_dict()` has all values of a config, `plan(config)` what they cost. *preset*: the data set decides, see the first table. A method ignores settings that it does not have; its row in `srat_utils/methods.py` may set other defaults than these.
 """
 PLAIN = {"method": "one of METHODS: a row of terms", "adversarial": "False: natural training", "seed": "decides subset, initial weights, order, augmentation and random starts", "device": "auto, cpu, cuda, …", "threads": "of the CPU; None: 1 for small-cnn, else torch's own number"}  # fmt: skip
 

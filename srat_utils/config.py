@@ -33,7 +33,7 @@ class Data(Record):
     size: tuple[int, ...] | None = None  # pixels, or (height, width), to which all pictures are resized
     validation: float | None = checked(
         None, "between 0 and 1, the share of each class to hold out, as in 0.2", lambda share: 0 < share < 1
-    )  # share of each class that is kept out of the training images
+    )  # kept out of the training images
     rare: tuple[str, ...] | None = (
         None  # classes that count as rare, where images.under_represented's rule does not fit
     )

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCIENCE = [path for path in (ROOT / "srat_utils").rglob("*.py") if "course" not in path.parts]
-DOCS = ("installing", "teaching", "questions", "errata", "settings")
+DOCS = ("installing", "findings", "many-runs", "teaching", "questions", "errata", "settings")
 COURSE = [*(ROOT / "srat_utils/course").glob("*.py")]
 
 
