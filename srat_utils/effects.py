@@ -120,17 +120,19 @@ def from_seeds(differences: Sequence[float]) -> Effect:
         raise ValueError(
             "differences must be finite numbers, one per seed; give `judge` None for what was not measured"
         )
-    found = replace(_effect(values[:, None], None), images=None)
-    if found.estimate and not found.spread.seeds:
-        return replace(found, low=-np.inf, high=np.inf, p=1.0, spread=found.spread._replace(seeds=np.inf))
-    return found
+    return replace(_effect(values[:, None], None), images=None)
 
 
 def _effect(parts: np.ndarray, classes: np.ndarray | None) -> Effect:
-    """parts: [S,N], what each image adds to its seed's value.  Without classes, images are no source of error."""
+    """parts: [S,N], what each image adds to its seed's value.  Without classes, images are no source of error.
+
+    A difference without any spread, as few seeds and images may show, is as undecided as a single seed.
+    """
     estimate = float(parts.sum(1).mean())
     estimate = estimate if abs(estimate) > DUST else 0.0
     spread = _spread(parts, classes)
+    if estimate and not spread.half_width():
+        spread = spread._replace(seeds=np.inf)
     half = spread.half_width()
     return Effect(estimate, estimate - half, estimate + half, spread.p(estimate), *parts.shape, spread)
 
@@ -173,6 +175,7 @@ class Right(NamedTuple):
     seeds: tuple[int, ...]
     tests: tuple[str, ...]  # fingerprints of the test sets, whose images stand side by side
     share: np.ndarray  # [S,N], 0 … 1
+    test_of: np.ndarray  # [N], of each image
     classes: np.ndarray  # [N]; a class of another test set is another class
     rare: np.ndarray  # bool [N]
 
@@ -188,25 +191,32 @@ class Right(NamedTuple):
             rare = np.asarray(run.rare)[outcomes.labels]
             if (about.setdefault(outcomes.test, (outcomes.labels, rare))[1] != rare).any():
                 raise ValueError("the settings of one side differ in which classes are rare")
+        if not found:
+            raise ValueError("there is no run to measure")
         tests, seeds = tuple(sorted(found)), {tuple(sorted(by_seed)) for by_seed in found.values()}
         if len(seeds) != 1 or len({len(runs) for by_seed in found.values() for runs in by_seed.values()}) != 1:
             raise ValueError("every setting of one side must have the same seeds")
         (seeds,) = seeds
         share = np.hstack([[np.mean(found[test][seed], axis=0) for seed in seeds] for test in tests])
+        test_of = np.concatenate([[test] * len(about[test][0]) for test in tests])
         classes = np.concatenate([[f"{test} {label}" for label in about[test][0]] for test in tests])
-        return cls(seeds, tests, share, classes, np.concatenate([about[test][1] for test in tests]))
+        return cls(seeds, tests, share, test_of, classes, np.concatenate([about[test][1] for test in tests]))
 
     def weights(self, measure: str) -> np.ndarray:
         """What each image weighs in "overall", "balanced", "well", "under" or "gap" (well − under)."""
         if measure == "overall":
-            return np.full(len(self.classes), 1 / len(self.classes))
+            _, index, counts = np.unique(self.test_of, return_inverse=True, return_counts=True)
+            return (1 / counts / len(counts))[index]
         if measure == "balanced":
             return class_mean(self.classes)
         if measure == "gap":
             return self.weights("well") - self.weights("under")
         if measure not in ("well", "under"):
             raise ValueError(f"measure must be overall, balanced, well, under, gap or worst, not {measure!r}")
-        return class_mean(self.classes, np.unique(self.classes[self.rare == (measure == "under")]))
+        chosen = np.unique(self.classes[self.rare == (measure == "under")])
+        if not len(chosen):
+            raise ValueError(f"{'no' if measure == 'under' else 'every'} class is rare; choose measure='balanced'")
+        return class_mean(self.classes, chosen)
 
 
 def difference(
@@ -221,7 +231,7 @@ def difference(
     """How many points ours are above theirs, with the error of seeds and of test images; None where nothing was measured.
 
     ours, theirs: runs of the same seeds on the same test sets; of several settings with one seed the mean counts.
-    measure: "overall", per image; "balanced", "well" or "under", means of class accuracies; "gap", well − under; "worst" class,
+    measure: "overall", per image, test sets alike; "balanced", "well" or "under", means of class accuracies; "gap", well − under; "worst" class,
     which has no form per image: its interval holds the error of seeds alone.
     kind: "clean" or "robust", of ours; against: of theirs, the same unless given.
     """
@@ -238,19 +248,22 @@ def contrast(
     sides = [(sign, list(runs), kind) for sign, runs, kind in sides]
     if not all(runs for _, runs, _ in sides):
         return None
-    if measure == "worst":
-        return from_seeds(sum(sign * worst(runs, kind, protocol) for sign, runs, kind in sides))
     parts = [(sign, Right.of(runs, kind, protocol)) for sign, runs, kind in sides]
     first = parts[0][1]
     for _, part in parts:
         if (part.seeds, part.tests) != (first.seeds, first.tests) or (part.rare != first.rare).any():
             raise ValueError("all sides must have the same seeds on the same test sets, with the same rare classes")
+    if measure == "worst":
+        return from_seeds(sum(sign * worst(runs, kind, protocol) for sign, runs, kind in sides))
     return effect(100 * sum(sign * part.share for sign, part in parts), first.classes, first.weights(measure))
 
 
 def level(runs: Iterable[Run], measure: str = "under", kind: str = "robust", protocol: Protocol = STRONG) -> Effect:
     """The accuracy itself, in percent, with the same two errors; measure and kind as in `difference`."""
+    runs = list(runs)
     mine = Right.of(runs, kind, protocol)
+    if measure == "worst":
+        return from_seeds(worst(runs, kind, protocol))
     return effect(100 * mine.share, mine.classes, mine.weights(measure))
 
 

@@ -40,6 +40,10 @@ class Protocol:
     part: str = "test"
     tau: float = 0.0
 
+    def __post_init__(self):
+        if "-" in self.name:
+            raise ValueError(f"a protocol's name is a part of file names and has no '-': {self.name!r}")
+
     def key(self, config: Config) -> str:
         """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
         attacks = list(self.attacks(config))
@@ -233,7 +237,7 @@ def of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     Raises ValueError where robust rows of two budgets would be mixed.
     """
     chosen = rows[rows["kind"] == kind]
-    budgets = sorted(set(chosen["attack"].str.partition("@")[2]))
+    budgets = sorted({name.partition("@")[2] for name in chosen["attack"]})
     if len(budgets) > 1:
         raise ValueError(f"there are robust accuracies for ε = {', '.join(budgets)}; keep the rows of one of them")
     return chosen

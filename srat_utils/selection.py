@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -35,8 +36,8 @@ def select(
     options: of `sweep`.
 
     Index: the settings that differ.  Columns: value in percent with low and high, its 95 % interval over seeds; below best
-    with its own low and high, paired by seed; p, whether that could be luck, after Holm's correction over the rows; seconds of
-    training.  With one seed, or where all differ equally, there are no intervals.  Raises ConfigError where there is nothing to
+    with its own low and high, paired by seed; p, whether that could be luck, after Holm's correction over all pairs of rows;
+    seconds of training.  With one seed, or where all differ equally, there are no intervals.  Raises ConfigError where there is nothing to
     choose, or nothing to choose by.
     """
     rows = on_validation(configs, by, protocol, over=over, **options)
@@ -44,6 +45,8 @@ def select(
     by_seed = by_seed.loc[by_seed.mean(axis=1).sort_values(ascending=False, kind="stable").index]
     found = [effects.from_seeds(values) for values in by_seed.to_numpy()]
     lost = [effects.from_seeds(values) for values in by_seed.to_numpy()[0] - by_seed.to_numpy()]
+    # The best was found on these numbers, so that every pair counts as asked; the first pairs are best − other.
+    pairs = [effects.from_seeds(a - b).p for a, b in itertools.combinations(by_seed.to_numpy(), 2)]
     seconds = rows["seconds"].unstack("seed").mean(axis=1)
     return pd.DataFrame(
         {
@@ -53,7 +56,7 @@ def select(
             "below best": [one.estimate for one in lost],
             "below best, low": [one.low for one in lost],
             "below best, high": [one.high for one in lost],
-            "p": [1.0, *effects.holm([one.p for one in lost[1:]])],
+            "p": [1.0, *effects.holm(pairs)[: len(by_seed) - 1]],
             "seeds": by_seed.shape[1],
             "seconds": seconds[by_seed.index],
         }
@@ -83,9 +86,11 @@ def on_validation(
                 "there are no validation images, and a choice on test images would make their accuracy worthless; "
                 "set validation=0.2, say, or store some as val_images or in a folder val/"
             )
-        if measure in ("well", "under") and not (rare := load_data(config).train.under).any() | rare.all():
+        rare = load_data(config).train.under if measure in ("well", "under") else np.array([True, False])
+        if rare.all() or not rare.any():
             raise ConfigError(
-                f"no class is rare in {config.dataset} {config.imbalance}; choose by='{kind} balanced', or set rare"
+                f"{'every' if rare.all() else 'no'} class is rare in {config.dataset} {config.imbalance}; "
+                f"choose by='{kind} balanced', or set rare"
             )
     tried = protocol.on_validation()
     runs = sweep(configs, protocols=(tried,), **options)

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -88,8 +89,11 @@ def locked(folder: Path, doing: str, wait: bool = True) -> Iterator[None]:
 
 
 def write(path: Path, writer: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: beside its place, flushed, then renamed.  What was begun gives its room back."""
-    temporary = path.with_name(f".{path.name}.part")
+    """Write a file whole or not at all: beside its place, flushed, then renamed.  What was begun gives its room back.
+
+    Of two writers at one time, in threads or processes, the one that ends last wins.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         writer(temporary)
         with temporary.open("rb+") as file:

@@ -58,7 +58,8 @@ def sweep(
     def finished(run: Run) -> bool:
         return kept(run, protocols)
 
-    missing = {run.folder.name: run for run in runs.values() if not finished(run)}
+    # Two configs that differ only in their tests share a folder, and are two tasks.
+    missing = {(run.folder.name, tests_of(run.config, protocols)): run for run in runs.values() if not finished(run)}
     if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
         on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
@@ -76,34 +77,34 @@ def sweep(
     bar = tqdm(total=epochs, unit="epoch", disable=not (progress and missing), mininterval=0.5)
 
     def reached() -> int:
-        return sum(missing[name].config.epochs for name in over) + sum(epochs_of(missing[name]) for name in [*running])
+        return sum(missing[task].config.epochs for task in over) + sum(epochs_of(missing[task]) for task in [*running])
 
     def show_running() -> None:
-        names = ", ".join(name.rpartition("-")[0] for name in running)
+        names = ", ".join(name.rpartition("-")[0] for name, _ in running)
         bar.n = reached()
         bar.set_description_str(f"{len(over)} of {len(missing)} runs", refresh=False)
         bar.set_postfix_str(f"running: {names}" if names else "")
 
     def tasks() -> Iterator:
-        for name, run in missing.items():  # joblib takes a task when a process is free for it
+        for task, run in missing.items():  # joblib takes a task when a process is free for it
             if end is not None and time.time() >= end:
                 return
-            running.append(name)
+            running.append(task)
             show_running()
             yield joblib.delayed(_attempt)(run.config, run.folder, protocols, end)
 
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
     with bar, redrawn(bar, SECOND, reached):
         try:
-            for name, failure in parallel(tasks()):
+            for task, failure in parallel(tasks()):
                 if failure:
-                    failures[name] = failure
-                    bar.write(f"failed: {name}: {failure}")
-                if finished(missing[name]):
-                    after_run(missing[name])
-                running.remove(name)
-                if failure or finished(missing[name]):  # not what the end of the time stopped
-                    over.add(name)
+                    failures[task[0]] = failure
+                    bar.write(f"failed: {task[0]}: {failure}")
+                if finished(missing[task]):
+                    after_run(missing[task])
+                running.remove(task)
+                if failure or finished(missing[task]):  # not what the end of the time stopped
+                    over.add(task)
                 show_running()
         except Exception as error:
             if type(error).__name__ not in KILLED:
@@ -114,6 +115,11 @@ def sweep(
     if failures:
         raise RunError(failed(failures, len({run.folder.name for run in runs.values()})))
     return [runs[config] for config in configs if finished(runs[config])]
+
+
+def tests_of(config: Config, protocols: Sequence[Protocol]) -> tuple[str, ...]:
+    """What the protocols compute of a config's network, as their keys say it."""
+    return tuple(protocol.key(config) for protocol in protocols)
 
 
 def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
@@ -156,7 +162,9 @@ def failed(failures: Mapping[str, str], total: int) -> str:
 
 def _attempt(
     config: Config, folder: Path, protocols: Sequence[Protocol], end: float | None = None
-) -> tuple[str, str | None]:
+) -> tuple[tuple[str, tuple[str, ...]], str | None]:
+    task = folder.name, tests_of(config, protocols)
+
     def look_at_the_clock(state: State | None = None) -> None:
         if state:
             with suppress(OSError):  # an ornament
@@ -169,15 +177,12 @@ def _attempt(
         with said_before():
             run = train(config, store=folder.parent, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
         if not kept(run, protocols):
-            return (
-                folder.name,
-                f"its outcomes could not be kept in {run.folder}; make room there, or name another store",
-            )
+            return task, f"its outcomes could not be kept in {run.folder}; make room there, or name another store"
     except OutOfTime:
         pass
     except Exception as error:  # told to the reader by sweep, after the other runs
-        return folder.name, f"{type(error).__name__}: {error}"
-    return folder.name, None
+        return task, f"{type(error).__name__}: {error}"
+    return task, None
 
 
 def said_before() -> AbstractContextManager:
@@ -199,9 +204,10 @@ def tidy(
     """
     if not (runs := list(runs)):
         raise ValueError("there is no run to make a frame of; train some, or look why none was stored")
-    parts = []
+    parts, collapsed = [], []
     for number, run in enumerate(runs):
-        parts.append((run.metrics if protocol is PAPER else run.evaluate(protocol)).assign(run=number))
+        parts.append(run.evaluate(protocol).assign(run=number))
+        collapsed.append(evaluation.is_collapsed(parts[-1]))
         if beside is not None:
             harder = evaluation.of_kind(run.evaluate(beside), "robust")
             parts.append(harder.assign(kind=beside.name, run=number))
@@ -210,6 +216,6 @@ def tidy(
         frame = evaluation.summarise(frame, ["run"]).reset_index()
     number = frame.pop("run")
     about = {name: [getattr(run.config, name) for run in runs] for name in settings}
-    for position, (name, values) in enumerate((about | {"collapsed": [run.collapsed for run in runs]}).items()):
+    for position, (name, values) in enumerate((about | {"collapsed": collapsed}).items()):
         frame.insert(position, name, [values[i] for i in number])
     return frame

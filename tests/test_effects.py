@@ -424,3 +424,51 @@ def test_a_difference_of_differences_is_of_the_same_seeds_and_images():
     assert effects.contrast([(1, a, "robust"), (-1, [], "robust")]) is None
     lowest = effects.contrast([(1, a, "robust"), (-1, b, "robust")], "worst")
     assert lowest == difference(a, b, "worst")
+
+
+def test_outcomes_that_vary_and_whose_seeds_agree_by_chance_are_no_certainty():
+    found = paired([[1, 0], [0, 1]], np.zeros((2, 2)))
+    assert found.estimate == 50 and (found.p, found.low) == (1, -np.inf) and word(found) == "undecided"
+
+
+def test_few_seeds_and_images_find_nothing_where_nothing_is():
+    generator = np.random.default_rng(6)
+    wrong = 0
+    for _ in range(60):
+        rows = {row: paired(*(generator.random((2, 2, 2)) < 0.5)) for row in range(20)}
+        wrong += bool((judge(rows)["verdict"] != "undecided").any())
+    assert wrong <= 3  # 0.7 of the tables had one when no spread counted as certainty
+
+
+def test_the_worst_class_pairs_as_the_others_do_and_has_a_level():
+    generator = np.random.default_rng(7)
+    runs, others = made_up_runs(generator, (0, 1)), made_up_runs(generator, (0, 1), tests=2)
+    with pytest.raises(ValueError, match="same test sets"):
+        difference(runs, others, "worst")
+    level = effects.level(runs, "worst")
+    assert level.estimate == pytest.approx(
+        np.mean([min(accuracy(run, "robust", [c]) for c in range(10)) for run in runs])
+    )
+
+
+def test_overall_weighs_test_sets_alike():
+    small, large = (np.arange(images, dtype=np.int16) % 10 for images in (20, 60))
+    made = []
+    for test, labels, said in (
+        ("a", small, small),
+        ("b", large, np.where(np.arange(60) < 30, large, (large + 1) % 10)),
+    ):
+        outcomes = Outcomes(test, labels, {"clean": said.astype(np.int16), "a@0.2": labels, "b@0.2": labels})
+        facts = {"class_counts": {str(c): 100 if c < 5 else 4 for c in range(10)}}
+        made.append(Run(Config(), None, facts, {"strong": outcomes}))
+    assert effects.level(made, "overall", "clean").estimate == pytest.approx((100 + 50) / 2)
+
+
+def test_what_cannot_be_measured_is_told_of():
+    runs = made_up_runs(np.random.default_rng(8), (0, 1))
+    for run in runs:
+        run.provenance["class_counts"] = {str(c): 100 for c in range(10)}
+    with pytest.raises(ValueError, match="no class is rare; choose measure='balanced'"):
+        difference(runs, runs)
+    with pytest.raises(ValueError, match="there is no run"):
+        effects.level([])

@@ -125,7 +125,7 @@ def test_a_row_that_does_not_give_its_fingerprint_is_an_error(runs, tmp_path):
     results.export(runs, tmp_path)
     path = tmp_path / "digits/runs.csv"
     path.write_text(path.read_text().replace("small-cnn", "resnet18", 1))
-    results.read.cache_clear()
+    results._read.cache_clear()
     with pytest.raises(ValueError, match="now give"):
         results.read("digits", tmp_path)
 
@@ -511,3 +511,54 @@ def test_the_plan_of_a_study_says_what_is_left(monkeypatch, capsys, tmp_path):
     studies.main(["--plan", "--seeds", "2"])
     said = capsys.readouterr().out
     assert "1 of 2 runs are finished" in said and "the others take at most" in said
+
+
+def test_an_export_that_cannot_be_leaves_what_is_there_as_it_was(runs, store, tmp_path):
+    results.export(runs, tmp_path)
+    files = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    other = sweep([CONFIGS[0].replace(test_per_class=1)], jobs=1, store=store, progress=False)
+    with pytest.raises(ValueError, match=r"^step-5-paper.npz holds one test set .* 2 test sets$"):
+        results.export(other, tmp_path)
+    assert {path: path.read_bytes() for path in files} == files
+    assert len(results.stored(CONFIGS, folder=tmp_path)) == len(CONFIGS)
+
+
+def test_configs_that_differ_in_their_tests_alone_are_two_runs(store):
+    configs = [CONFIGS[0], CONFIGS[0].replace(evaluation_steps=1)]
+    first, second = sweep(configs, jobs=1, store=store, progress=False)
+    assert [first.config, second.config] == configs and first.folder == second.folder
+    assert set(first.metrics["attack"]) != set(second.metrics["attack"])
+
+
+def test_a_frame_needs_no_other_protocol_than_the_one_it_is_of():
+    said = np.arange(20, dtype=np.int16) % 10
+    outcomes = Outcomes("test", said, {"clean": np.zeros_like(said), "a@0.2": said})
+    run = Run(Config(), None, {"class_counts": {str(c): 100 if c < 5 else 4 for c in range(10)}}, {"strong": outcomes})
+    assert tidy([run], "seed", protocol=STRONG)["collapsed"].all()
+
+
+def test_classes_whose_names_look_alike_in_a_file_name_have_files_of_their_own():
+    pairs = [("tumour, left", "x"), ("tumour left", "x"), ("tumour a/b", "x"), ("cat", "horse")]
+    names = [results.task_of(Config(imbalance="none", classes=pair)) for pair in pairs]
+    assert len(set(names)) == len(names) and names[-1] == "none-cat-horse"
+
+
+def test_a_protocol_whose_name_could_not_be_read_back_is_refused():
+    with pytest.raises(ValueError, match="has no '-': 'pgd-50'"):
+        Protocol("pgd-50", lambda config: [])
+
+
+def test_fewer_epochs_of_photographs_are_fewer_of_pairs_too():
+    base, _ = for_mode("laptop", "cifar10", epochs=3)
+    pairs = studies.binary(base, [0], of=[("cat", "horse")])
+    assert {config.epochs for config in pairs} == {3} and {config.reduction for config in pairs} == {"mean"}
+    listed = studies.separable(pairs[0].replace(classes=None))
+    assert {config.epochs for config in listed} == {3} and set(listed) >= set(pairs[:2])
+
+
+def test_what_is_left_to_do_counts_the_tests_of_the_post_hoc_prior(tmp_path, monkeypatch):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path))
+    sweep([DRIVEN], jobs=1, progress=False)
+    work = [([DRIVEN], (PAPER,)), ([DRIVEN], (PAPER.adjusted(1.0),))]
+    assert studies.left_of(work[:1]).startswith("1 of 1 runs are finished")
+    assert studies.left_of(work).startswith("0 of 1 runs are finished") and "the others take" in studies.left_of(work)

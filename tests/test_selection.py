@@ -10,11 +10,12 @@ from scipy import stats
 
 from srat_utils import Config, evaluation, runs
 from srat_utils.course import choice, compose, results
+from srat_utils.effects import from_seeds, holm
 from srat_utils.evaluation import PAPER, Protocol
 from srat_utils.methods import METHODS
 from srat_utils.records import ConfigError
 from srat_utils.runs import Run
-from srat_utils.selection import select
+from srat_utils.selection import on_validation, select
 
 BASE = Config(
     imbalance="step-5", max_per_class=20, test_per_class=5, epochs=2, attack_steps=2, evaluation_steps=2, validation=0.2
@@ -161,3 +162,21 @@ def test_schedules_of_photographs_are_compared_on_validation_images(tmp_path):
     assert all(config.validation and config.dataset == "cifar10" for config in configs)
     assert len({config.fingerprint for config in configs}) == len(choice.SCHEDULES) == len(written)
     assert set(written["robust balanced"]) == {1.0} and set(written["clean balanced"]) == {2.0}
+
+
+def test_that_the_best_was_chosen_on_the_same_numbers_is_in_its_p(store):
+    configs = [
+        BASE.replace(method="CE", learning_rate=rate, seed=seed) for rate in (0.1, 0.01, 0.001) for seed in SEEDS
+    ]
+    table = select(configs, by="robust balanced", **options(store))
+    rows = (
+        on_validation(configs, "robust balanced", **options(store))["value"].unstack("seed").loc[table.index].to_numpy()
+    )
+    pairs = [from_seeds(rows[a] - rows[b]).p for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert table["p"].tolist() == pytest.approx([1.0, *holm(pairs)[:2]])
+
+
+def test_a_set_of_rare_classes_only_is_refused_before_it_trains(store):
+    everything = BASE.replace(rare=tuple("0123456789"))
+    with pytest.raises(ConfigError, match="every class is rare in digits step-5; choose by='robust balanced'"):
+        select([everything, everything.replace(epochs=3)], by="robust well", **options(store))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import platformdirs
@@ -336,3 +337,19 @@ def test_a_run_that_another_process_is_training_is_refused_in_one_line_where_nob
             train(TINY, store=tmp_path, progress=False, wait=False)
         holder.communicate("\n")
     assert TINY.name in str(error.value) and one_line(error)
+
+
+def test_of_two_writers_at_one_time_each_writes_a_whole_file(tmp_path):
+    path = tmp_path / "both.bin"
+
+    def slow(temporary):
+        with temporary.open("wb") as file:
+            file.write(b"a" * 5000)
+            file.flush()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(store.write, path, lambda other: other.write_bytes(b"b" * 500)).result()
+            assert path.read_bytes() == b"b" * 500
+            file.write(b"a" * 5000)
+
+    store.write(path, slow)
+    assert path.read_bytes() == b"a" * 10_000 and [file.name for file in tmp_path.iterdir()] == ["both.bin"]

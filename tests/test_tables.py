@@ -277,3 +277,35 @@ def test_a_legend_of_classes_stays_inside_its_picture(classes, panels):
     (legend,) = figure.legends
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+
+
+def test_a_ratio_may_be_a_fraction_and_a_set_without_rare_classes_has_a_dash():
+    rows = SUMMARIES.assign(imbalance=SUMMARIES["imbalance"].replace("step-25", "step-2.5"))
+    rows.loc[rows["imbalance"] == "step-2.5", "under"] = np.nan
+    table = tables.in_layout(rows, "step")
+    assert list(dict.fromkeys(table.columns.get_level_values(0))) == [10, 2.5]
+    text = tables.marked(table)
+    assert set(text[2.5, "Standard", "Under"]) == {"–"} and "–" not in set(text[10, "Standard", "Under"])
+    with pytest.raises(ValueError, match="no exp set"):
+        tables.in_layout(rows[rows["imbalance"] != "exp-10"], "exp")
+
+
+def test_a_run_that_was_tested_otherwise_is_not_in_the_papers_setting():
+    own = Config.paper("cifar10", "exp-100", "CE")
+    assert tables.in_papers_setting(own.replace(seed=3, epochs=40))
+    assert not tables.in_papers_setting(own.replace(evaluation_steps=1))
+    assert not tables.in_papers_setting(own.replace(test_per_class=10))
+
+
+def test_adversarial_runs_alone_have_their_pictures():
+    rows = pd.DataFrame(
+        [
+            {"class": name, "group": group, "images": 10, "kind": kind, "attack": attack, "accuracy": 50.0,
+             "adversarial": True, "weight_ratio": ratio, "seed": 0}
+            for name, group in (("a", "well"), ("b", "under"))
+            for kind, attack in (("clean", "clean"), ("robust", "pgd-20@0.2"))
+            for ratio in (1.0, 10.0)
+        ]
+    )  # fmt: skip
+    assert len(plots.against_ratio(rows).figure.axes) == 2
+    assert {panel for panel, _ in panels.curves_of(rows)} == {name for way, kind, name in plots.PANELS[1:3]}

@@ -23,7 +23,7 @@ from ..terms import Consistency, Separation
 from ..training import Job, State, resolve_device, step, training_facts
 from ..updates import Plain
 from . import results
-from .plots import COLOURS, GROUP_NAMES, KIND_NAMES, MARKERS, STYLES, Picture, dress, grid, group_legend
+from .plots import COLOURS, GROUP_HATCHES, GROUP_NAMES, KIND_NAMES, MARKERS, STYLES, Picture, dress, grid, group_legend
 
 CLIMBS = {"cross-entropy": "CE", "method": "its own loss", "clean output": "KL from p(x)"}
 
@@ -134,9 +134,10 @@ def bars(
     said = []
     for axis, (name, heights) in zip(axes.flat, values.items(), strict=True):
         groups = ["under" if rare else "well" for rare in under_represented(list(counts[name]))]
-        drawn = axis.bar(range(len(heights)), heights, color=[COLOURS[g] for g in groups], edgecolor="white")
-        for bar, group in zip(drawn, groups, strict=True):
-            bar.set_hatch("" if group == "well" else "..")
+        drawn = axis.bar(
+            range(len(heights)), heights, color=[COLOURS[g] for g in groups], edgecolor="white",
+            hatch=[GROUP_HATCHES[g] for g in groups],
+        )  # fmt: skip
         axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
         if line is not None:
             axis.axhline(line, color="#444444", linestyle=":", linewidth=1)
@@ -152,7 +153,7 @@ def bars(
 def at_hand(configs: Iterable[Config], few: Sequence[str], folder: Path | None = None) -> list[Config]:
     """Those of the seeds that are stored for every config; where none is, the first seed of a few methods, to be trained here."""
     configs = list(configs)
-    kept = results.read(results.stage_of(configs[0]), Path(folder or results.FOLDER))
+    kept = results.read(results.stage_of(configs[0]), folder)
     missing = {config.seed for config in configs if config.fingerprint not in kept}
     stored = [config for config in configs if config.seed not in missing]
     return stored or [c for c in configs if c.seed == configs[0].seed and c.method in few]

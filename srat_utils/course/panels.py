@@ -148,9 +148,9 @@ def curves_of(metrics: pd.DataFrame) -> Curves:
     """
     found = {}
     for adversarial, kind, name in PANELS:
-        if kind not in kinds(metrics):
-            continue
         rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
+        if rows.empty:
+            continue
         for group in COLOURS:
             own = rows[rows["group"] == group]
             found[name, group] = own.groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
@@ -232,7 +232,7 @@ def separation(
                 )
             said.append(f"{group} {kind} {table[value]:.0f} %")
 
-    under, colours = np.asarray(under_represented(dataset.counts)), class_colours(dataset.classes)
+    under, colours = dataset.under, class_colours(dataset.classes)
     reach = 2.2 * points.std(0).max()
     (left, low), (right, high) = points.mean(0) - reach, points.mean(0) + reach
     shown = np.clip(points, (left, low), (right, high))

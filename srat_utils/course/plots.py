@@ -24,6 +24,7 @@ from .svg import bundle, tag
 WELL, UNDER = "#0072B2", "#D55E00"
 COLOURS = {"well": WELL, "under": UNDER}
 MARKERS = {"well": "o", "under": "^"}
+GROUP_HATCHES = {"well": "", "under": ".."}
 HATCHES = {"clean": "", "robust": "///", "strong": "xxxx"}
 STYLES = {"clean": "-", "robust": "--", "strong": ":"}
 KIND_NAMES = {"clean": "clean", "robust": "PGD-20", "strong": "STRONG"}
@@ -84,14 +85,14 @@ def dress(axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 def whiskers(std: pd.Series) -> pd.Series | None:
     """One seed has no spread, which is not a spread of nothing."""
-    return std.fillna(0) if std.notna().any() else None
+    return std if std.notna().any() else None
 
 
 def group_legend(figure: Figure, *, lines: bool = False) -> None:
     handles = [
         Line2D([], [], color=COLOURS[g], marker=MARKERS[g], label=GROUP_NAMES[g])
         if lines
-        else Patch(facecolor=COLOURS[g], hatch="" if g == "well" else "..", edgecolor="white", label=GROUP_NAMES[g])
+        else Patch(facecolor=COLOURS[g], hatch=GROUP_HATCHES[g], edgecolor="white", label=GROUP_NAMES[g])
         for g in COLOURS
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
@@ -104,9 +105,10 @@ def class_counts(
     figure, axes = grid(1, len(counts), 2.6 * len(counts), 2.9, sharey=True)
     for axis, (name, numbers) in zip(axes.flat, counts.items(), strict=True):
         groups = ["under" if rare else "well" for rare in under[name]]
-        bars = axis.bar(range(len(numbers)), numbers, color=[COLOURS[g] for g in groups], edgecolor="white")
-        for bar, group in zip(bars, groups, strict=True):
-            bar.set_hatch("" if group == "well" else "..")
+        bars = axis.bar(
+            range(len(numbers)), numbers, color=[COLOURS[g] for g in groups], edgecolor="white",
+            hatch=[GROUP_HATCHES[g] for g in groups],
+        )  # fmt: skip
         axis.bar_label(bars, fontsize=7, rotation=90, padding=2)
         axis.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=8)
         axis.margins(y=0.25)
@@ -128,7 +130,7 @@ def kinds(rows: pd.DataFrame) -> list[str]:
 
 def panels_of(metrics: pd.DataFrame) -> tuple[Figure, list]:
     """A figure of one row, and (axis, training, kind, name) of those of PANELS that the frame has."""
-    shown = [panel for panel in PANELS if panel[1] in kinds(metrics)]
+    shown = [panel for panel in PANELS if panel[:2] in set(zip(metrics["adversarial"], metrics["kind"], strict=True))]
     figure, axes = grid(1, len(shown), 1 + 3 * len(shown), 3.3, sharey=True)
     axes[0, 0].set_ylabel("accuracy (%)")
     return figure, [(axis, *panel) for axis, panel in zip(axes.flat, shown, strict=True)]
@@ -145,7 +147,7 @@ def class_accuracy(metrics: pd.DataFrame, title: str = "") -> Picture:
     for axis, adversarial, kind, name in shown:
         rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
         table = rows.groupby(["class", "group"], sort=False)["accuracy"].agg(["mean", "std"]).reset_index()
-        hatches = ["" if group == "well" else ".." for group in table["group"]]
+        hatches = [GROUP_HATCHES[group] for group in table["group"]]
         axis.bar(
             table["class"], table["mean"], yerr=whiskers(table["std"]), capsize=2, hatch=hatches, edgecolor="white",
             color=[COLOURS[group] for group in table["group"]], ecolor="#444444",

@@ -7,6 +7,7 @@ network, see `stage_of`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,19 +57,21 @@ def export(
         chosen = [run for run in runs if stage_of(run.config) == stage]
         said = {protocol: [run.outcomes(protocol) for run in chosen] for protocol in protocols}
         with locked(home, "writing"):
-            write_rows(home / "runs.csv", pd.DataFrame(map(row, chosen), dtype=str))
+            files: dict[Path, dict[str, Outcomes]] = {}
+            for protocol, outcomes in said.items():
+                for run, own in zip(chosen, outcomes, strict=True):
+                    path = home / "outcomes" / f"{task_of(run.config)}-{protocol.name}.npz"
+                    files.setdefault(path, packed(path))[run.config.fingerprint] = own
+            for path, whole in files.items():
+                comparable(path, whole)
+            for path, whole in sorted(files.items()):
+                write(path, lambda path, whole=whole: pack(path, dict(sorted(whole.items()))))
+            # Last: what a row says of its tests must be true of the outcomes, also where the writing is broken off.
             if histories:
                 rows = [run.history.map("{:.6g}".format).assign(fingerprint=run.config.fingerprint) for run in chosen]
                 write_rows(home / "history.csv", pd.concat(rows))
-            for protocol, outcomes in said.items():
-                by_task: dict[str, dict[str, Outcomes]] = {}
-                for run, own in zip(chosen, outcomes, strict=True):
-                    by_task.setdefault(task_of(run.config), {})[run.config.fingerprint] = own
-                for task, own in sorted(by_task.items()):
-                    path = home / "outcomes" / f"{task}-{protocol.name}.npz"
-                    whole = dict(sorted((packed(path) | own).items()))
-                    write(path, lambda path, whole=whole: pack(path, whole))
-    read.cache_clear()
+            write_rows(home / "runs.csv", pd.DataFrame(map(row, chosen), dtype=str))
+    _read.cache_clear()
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
@@ -99,25 +102,35 @@ def home_of(stage: str, folder: Path | None = None) -> Path:
 
 def task_of(config: Config) -> str:
     """What runs share a file of outcomes: "step-25", or "step-25-cat-horse"."""
-    names = map(slug, config.classes or ())
-    whole = [
-        name if name == own else f"{name}-{own.encode().hex()[:12]}"
-        for name, own in zip(names, config.classes or (), strict=True)
-    ]
-    return "-".join([config.imbalance, *whole])
+
+    def in_file_name(name: str) -> str:
+        return name if slug(name) == name else f"{slug(name)}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+    return "-".join([config.imbalance, *map(in_file_name, config.classes or ())])
+
+
+def comparable(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
+    """Raise ValueError where outcomes that a file is to hold come from several test sets, or from other attacks."""
+    tests, attacks = (
+        {of(each) for each in outcomes.values()} for of in (lambda o: o.test, lambda o: tuple(o.predictions))
+    )
+    if len(tests) > 1 or len(attacks) > 1:
+        differ = f"{len(tests)} test sets" if len(tests) > 1 else f"the attacks {sorted(attacks)}"
+        raise ValueError(f"{path.name} holds one test set under one list of attacks, and these runs have {differ}")
 
 
 def pack(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
     """Fingerprint → outcomes under one protocol, as one file: predictions int16 [R,A,N] of R runs under A attacks."""
-    tests = {each.test: each.labels for each in outcomes.values()}
-    names = {tuple(each.predictions) for each in outcomes.values()}
-    if len(names) > 1 or len(tests) > 1:
-        raise ValueError(
-            f"{path.name}: all runs must have one test set and one list of attacks; there are {sorted(names)}"
-        )
-    ((test, labels),) = tests.items()
+    comparable(path, outcomes)
+    first = next(iter(outcomes.values()))
     said = np.stack([list(each.predictions.values()) for each in outcomes.values()])
-    arrays = {"keys": list(outcomes), "names": names.pop(), "test": test, "labels": labels, "said": said}
+    arrays = {
+        "keys": list(outcomes),
+        "names": list(first.predictions),
+        "test": first.test,
+        "labels": first.labels,
+        "said": said,
+    }
     with zipfile.ZipFile(
         path, "w", zipfile.ZIP_LZMA
     ) as archive:  # a third of `np.savez_compressed`; `np.load` reads both
@@ -207,14 +220,12 @@ def export_separability(runs: Iterable[Run], folder: Path | None = None) -> None
     One row per run and kind of images: `features.separability`, and of two classes `theory.measured_t`, too.  Runs that are there
     already are not measured again.
     """
-    for stage, own in pd.Series(list(runs)).groupby([stage_of(run.config) for run in runs]):
-        home = home_of(stage, folder)
-        known = separability(stage, folder)
-        there = set() if known.empty else set(known.index.get_level_values("fingerprint"))
+    runs = list(runs)
+    for stage in sorted({stage_of(run.config) for run in runs}):
+        home, known = home_of(stage, folder), separability(stage, folder)
+        new = [run for run in runs if stage_of(run.config) == stage]
         rows = []
-        for run in own:
-            if run.config.fingerprint in there:
-                continue
+        for run in (run for run in new if (run.config.fingerprint, "clean") not in known.index):
             for images, attack in (("clean", None), ("attacked", run.config.evaluation_attack)):
                 z, labels = features.penultimate(run.model, run.data.test, attack), run.data.test.labels
                 measured = features.separability(z, labels)
@@ -266,12 +277,16 @@ def config_of(row: Mapping[str, str]) -> Config:
     return Config(**{name: as_value(text) for name, text in row.items() if text != "" and name not in FACTS})
 
 
-@cache
-def read(stage: str, folder: Path = FOLDER) -> dict[str, Run]:
-    """Fingerprint → run, of all that `folder` holds of a stage; empty if it holds none.
+def read(stage: str, folder: Path | None = None) -> dict[str, Run]:
+    """Fingerprint → run, of all that `folder` (results/) holds of a stage; empty if it holds none.
 
     Raises ValueError where a row's settings no longer give the fingerprint it was stored under.
     """
+    return _read(stage, Path(folder or FOLDER))
+
+
+@cache
+def _read(stage: str, folder: Path) -> dict[str, Run]:
     home = home_of(stage, folder)
     if not (home / "runs.csv").exists():
         return {}
@@ -319,7 +334,7 @@ def stored(
 
 def held(config: Config, protocols: Sequence[Protocol], folder: Path | None = None) -> Run | None:
     """What `folder` holds of a config, if it is tested under all the protocols as the config says: attack steps, test images."""
-    run = read(stage_of(config), Path(folder or FOLDER)).get(config.fingerprint)
+    run = read(stage_of(config), folder).get(config.fingerprint)
     as_asked = run and all(run.evaluated(each) and each.key(run.config) == each.key(config) for each in protocols)
     return run if as_asked else None
 

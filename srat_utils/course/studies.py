@@ -10,7 +10,8 @@ Each with --plan says how many runs are finished and how long the others take he
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable, Iterable, Mapping
+import time
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 from .. import features
 from ..config import Config
 from ..estimates import duration
-from ..evaluation import PAPER, STRONG
+from ..evaluation import PAPER, STRONG, Protocol
 from ..images import DataError, nearest, under_represented
 from ..imbalance import class_counts
 from ..methods import ELEVEN, LATER
@@ -87,6 +88,7 @@ BEST_LATER = (
     "RoBal-R",
     "SRAT-CE-Balanced",
 )  # on digits, rare classes under STRONG
+Work = tuple[list[Config], tuple[Protocol, ...]]  # what is to be trained, and tested under which protocols
 POST_HOC = {"CE": 1.0, "RoBal-N": 0.1}  # τ of the prior that is taken off the logits afterwards
 # What the later papers change beside their methods, and any method may have: averaged weights, and RandAugment as in AT-BSL.
 COLUMNS: dict[str, dict[str, dict]] = {
@@ -161,7 +163,10 @@ def of_set(base: Config, imbalance: str, **changes) -> Config:
     """
     if results.on_laptop(base):
         if len(changes.get("classes") or ()) == 2:
-            changes = PAIR | changes
+            own = {
+                name: value for name, value in PAIR.items() if name != "epochs" or base.epochs == PHOTOGRAPHS["epochs"]
+            }
+            changes = own | changes
         elif imbalance in HALVED:
             changes = {"max_per_class": min(HALF, base.max_per_class or HALF)} | changes
     return base.replace(imbalance=imbalance, **changes)
@@ -377,7 +382,7 @@ def separable(config: Config, kind: str = "step") -> list[Config]:
     """Of a config's data set and seed, those whose features the paper shows: Figures 3 and 4, on the larger set of a kind."""
     base = Config(config.dataset, epochs=config.epochs, precision=config.precision, compile=config.compile)
     if results.on_laptop(config):
-        base, _ = for_mode("laptop", config.dataset)
+        base = for_mode("laptop", config.dataset)[0].replace(epochs=config.epochs)
     large = of_set(base, hardest(config.dataset, kind), seed=config.seed)
     pairs = binary(base, [config.seed], PAIR_RATIOS[:1])
     return [large.replace(method=m) for m in FIGURE_4] + [large.replace(method="CE", adversarial=False)] + pairs
@@ -404,19 +409,25 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
             results.export_examples(run, folder)
 
 
-def keep_post_hoc(runs: Iterable[Run], folder: Path) -> None:
-    """Write what CE and RoBal-N are worth with the prior of POST_HOC taken off their logits, under both protocols."""
-    for method, tau in POST_HOC.items():
-        chosen = [run for run in runs if run.config.method == method]
-        results.export(chosen, folder, protocols=(PAPER.adjusted(tau), STRONG.adjusted(tau)))
+def post_hoc(configs: Iterable[Config]) -> list[Work]:
+    """The tests of CE and RoBal-N with the prior of POST_HOC taken off their logits."""
+    return [
+        ([config for config in configs if config.method == method], (PAPER.adjusted(tau), STRONG.adjusted(tau)))
+        for method, tau in POST_HOC.items()
+    ]
 
 
-def left_of(configs: Iterable[Config]) -> str:
-    """How many of the runs are finished under both protocols, and how long the others would take here, one after the other."""
-    runs = [Run(config, folder_of(config)) for config in dict.fromkeys(configs)]
-    left = [run for run in runs if not kept(run, (PAPER, STRONG))]
-    rest = f"; the others take at most {duration(time_of(left, (PAPER, STRONG)))} here, one at a time" if left else ""
-    return f"{len(runs) - len(left)} of {len(runs)} runs are finished in {default_store()}{rest}"
+def left_of(work: Sequence[Work]) -> str:
+    """How many of the runs are finished under their protocols, and how long the others would take here, one after the other."""
+    names, unfinished, seconds = set(), set(), 0.0
+    for configs, protocols in work:
+        runs = [Run(config, folder_of(config)) for config in dict.fromkeys(configs)]
+        left = [run for run in runs if not kept(run, protocols)]
+        names |= {run.folder.name for run in runs}
+        unfinished |= {run.folder.name for run in left}
+        seconds += time_of(left, protocols)
+    rest = f"; the others take at most {duration(seconds)} here, one at a time" if unfinished else ""
+    return f"{len(names) - len(unfinished)} of {len(names)} runs are finished in {default_store()}{rest}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -457,25 +468,33 @@ def main(arguments: list[str] | None = None) -> None:
         configs = photographs(base, seeds)
     else:
         configs = [one for seed in seeds for one in papers_own(options.dataset, seed=seed, **changes)]
+    work: list[Work] = [(configs, (PAPER, STRONG)), *(post_hoc(configs) if options.after_srat else [])]
     if options.plan:
-        print(left_of(configs))
+        print(left_of(work))
         return
     folder = home() / "build" / "trial" if options.trial else results.FOLDER
-    # After every run, so that nothing measured is lost with the machine; then what an earlier call left unwritten.
-    write = (keep, keep_post_hoc) if options.after_srat else (keep,)
 
-    def write_all(runs: list[Run]) -> None:
-        for each in write:
-            each(runs, folder)
+    def write(runs: list[Run], protocols: tuple[Protocol, ...]) -> None:
+        if protocols == (PAPER, STRONG):
+            keep(runs, folder)
+        else:
+            results.export(runs, folder, protocols=protocols)
 
     cluster = joblib.parallel_config("dask", scheduler_host=options.cluster) if options.cluster else nullcontext()
+    started, done = time.monotonic(), []
     with cluster:
-        runs = sweep(
-            configs, minutes=options.minutes, protocols=(PAPER, STRONG), after_run=lambda run: write_all([run])
-        )
-    write_all(runs)
-    done = len({run.config.name for run in runs})
-    print(f"{done} of {len({config.name for config in configs})} runs are finished and written to {folder}")
+        for asked, protocols in work:
+            passed = (time.monotonic() - started) / 60
+            runs = sweep(
+                asked,
+                minutes=None if options.minutes is None else max(0.0, options.minutes - passed),
+                protocols=protocols,
+                # After every run, so that nothing measured is lost with the machine.
+                after_run=lambda run, protocols=protocols: write([run], protocols),
+            )
+            write(runs, protocols)  # what an earlier call left unwritten
+            done.append({run.config.name for run in runs})
+    print(f"{len(done[0])} of {len({config.name for config in configs})} runs are finished and written to {folder}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..config import Config
 from ..evaluation import of_kind
+from ..imbalance import parse_imbalance
 from ..methods import METHODS
 from ..runs import Run
 from ..sweeps import tidy
@@ -27,14 +28,17 @@ def in_layout(summaries: pd.DataFrame, kind: str, statistic: str = "mean") -> pd
     """
     rows = summaries[summaries["imbalance"].str.startswith(kind)]
     parts = {}
+    if rows.empty:
+        raise ValueError(f"there is no {kind} set among the runs")
     for imbalance in rows["imbalance"].unique():
+        ratio = parse_imbalance(imbalance).ratio
         for accuracy, shown in (("Standard", "clean"), ("Robust", "robust"), ("Strong", "strong")):
-            if not (rows["kind"] == shown).any():
-                continue
             chosen = of_kind(rows[rows["imbalance"] == imbalance], shown)
+            if chosen.empty:
+                continue
             for classes in ("Overall", "Under"):
                 by_method = chosen.groupby("method")[classes.lower()].agg(statistic)
-                parts[int(imbalance.partition("-")[2]), accuracy, classes] = by_method
+                parts[int(ratio) if ratio.is_integer() else ratio, accuracy, classes] = by_method
     order = [name for name in METHODS if name in set(rows["method"])]
     return pd.concat(parts, axis=1, names=COLUMNS).loc[order]
 
@@ -51,6 +55,9 @@ def marked(mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Colle
         values = mean[column].round(DECIMALS)
         best_of_loss = values.groupby(losses).transform("max")
         for method, value in values.items():
+            if pd.isna(value):
+                text.loc[method, column] = "–"
+                continue
             cell = f"{value:.{DECIMALS}f}"
             if std is not None and pd.notna(std.loc[method, column]):
                 cell += f" ± {std.loc[method, column]:.{DECIMALS}f}"
@@ -120,4 +127,5 @@ def in_papers_setting(config: Config) -> bool:
     if config.dataset not in ("cifar10", "svhn"):
         return False
     free = {name: getattr(config, name) for name in ("seed", "epochs", "precision", "compile")}
-    return config.fingerprint == Config.paper(config.dataset, config.imbalance, config.method, **free).fingerprint
+    asked = Config.paper(config.dataset, config.imbalance, config.method, **free)
+    return (config.fingerprint, config.evaluation) == (asked.fingerprint, asked.evaluation)
