@@ -206,3 +206,13 @@ def test_the_table_has_a_line_a_claim_and_a_column_an_attack(stage):
     text = claims.table("05", stage).text
     assert "PGD-20" in text and "STRONG" in text and "the paper says" in text
     assert text.count("SRAT-LDAM − DRCB-LDAM") == 4
+
+
+def test_a_difference_without_an_interval_says_of_how_many_seeds_it_is():
+    rows = effects.judge({"one": effects.from_seeds([3.0]), "ten": effects.from_seeds([3.0] * 10), "none": None})
+    words = rows.apply(claims.in_words, axis=1)
+    assert words.to_dict() == {
+        "one": "+3.00, 1 seed: undecided",
+        "ten": "+3.00, 10 seeds: undecided",
+        "none": "not measured",
+    }

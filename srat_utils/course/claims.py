@@ -482,7 +482,7 @@ def in_words(row: pd.Series) -> str:
     if row["verdict"] == "not measured":
         return "not measured"
     if not np.isfinite(row["low"]):
-        return f"{row['difference']:+.2f}, {row['seeds']} seed{'s' * (row['seeds'] > 1)}: undecided"
+        return f"{row['difference']:+.2f}, {row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: undecided"
     return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] {row['verdict']}"
 
 
