@@ -25,6 +25,7 @@ KILLED = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")  # loky'
 NAMED = 5  # runs that failed for one reason
 SECOND = 1.0  # between two looks at how far the runs are
 EPOCHS = ".epochs.part"  # in a run's folder while it is trained: how many are over; `train` removes it at the end
+Task = tuple[str, ...]  # a folder's name, and the protocols' keys
 
 
 class OutOfTime(RuntimeError):
@@ -59,7 +60,11 @@ def sweep(
         return kept(run, protocols)
 
     # Two configs that differ only in their tests share a folder, and are two tasks.
-    missing = {(run.folder.name, tests_of(run.config, protocols)): run for run in runs.values() if not finished(run)}
+    missing: dict[Task, Run] = {
+        (run.folder.name, *(protocol.key(run.config) for protocol in protocols)): run
+        for run in runs.values()
+        if not finished(run)
+    }
     if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
         on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
@@ -80,7 +85,7 @@ def sweep(
         return sum(missing[task].config.epochs for task in over) + sum(epochs_of(missing[task]) for task in [*running])
 
     def show_running() -> None:
-        names = ", ".join(name.rpartition("-")[0] for name, _ in running)
+        names = ", ".join(name.rpartition("-")[0] for name, *_ in running)
         bar.n = reached()
         bar.set_description_str(f"{len(over)} of {len(missing)} runs", refresh=False)
         bar.set_postfix_str(f"running: {names}" if names else "")
@@ -91,7 +96,7 @@ def sweep(
                 return
             running.append(task)
             show_running()
-            yield joblib.delayed(_attempt)(run.config, run.folder, protocols, end)
+            yield joblib.delayed(_attempt)(task, run.config, run.folder, protocols, end)
 
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
     with bar, redrawn(bar, SECOND, reached):
@@ -115,11 +120,6 @@ def sweep(
     if failures:
         raise RunError(failed(failures, len({run.folder.name for run in runs.values()})))
     return [runs[config] for config in configs if finished(runs[config])]
-
-
-def tests_of(config: Config, protocols: Sequence[Protocol]) -> tuple[str, ...]:
-    """What the protocols compute of a config's network, as their keys say it."""
-    return tuple(protocol.key(config) for protocol in protocols)
 
 
 def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
@@ -161,10 +161,8 @@ def failed(failures: Mapping[str, str], total: int) -> str:
 
 
 def _attempt(
-    config: Config, folder: Path, protocols: Sequence[Protocol], end: float | None = None
-) -> tuple[tuple[str, tuple[str, ...]], str | None]:
-    task = folder.name, tests_of(config, protocols)
-
+    task: Task, config: Config, folder: Path, protocols: Sequence[Protocol], end: float | None = None
+) -> tuple[Task, str | None]:
     def look_at_the_clock(state: State | None = None) -> None:
         if state:
             with suppress(OSError):  # an ornament

@@ -211,7 +211,7 @@ def test_more_epochs_are_another_run_and_it_says_so(tmp_path, capsys):
 
 
 def test_a_sweep_says_the_total_of_what_is_missing(tmp_path, half_a_second, capsys, monkeypatch):
-    monkeypatch.setattr(sweeps, "_attempt", lambda config, folder, *a: (folder.name, "not trained here"))
+    monkeypatch.setattr(sweeps, "_attempt", lambda task, *a: (task, "not trained here"))
     configs = [Config(method=method, epochs=40, seed=seed) for method in ("CE", "LDAM") for seed in (0, 1)]
     with pytest.raises(runs.RunError), joblib.parallel_config("threading"):
         sweep([*configs, Config(classes=("1", "x"))], jobs=2, store=tmp_path)
