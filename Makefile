@@ -46,7 +46,7 @@ site: .venv/installed .venv/documented
 
 outputs: .venv/installed
 	$(PY) ci/run_notebooks.py --mode laptop --write-outputs
-	$(PY) ci/picture.py notebooks/01_imbalance_preliminary.ipynb figure results/preliminary_study.png
+	$(PY) ci/picture.py notebooks/05_srat_training.ipynb photographs results/photographs.png
 
 slides: .venv/installed
 	$(PY) ci/slides.py

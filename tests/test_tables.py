@@ -309,3 +309,10 @@ def test_adversarial_runs_alone_have_their_pictures():
     )  # fmt: skip
     assert len(plots.against_ratio(rows).figure.axes) == 2
     assert {panel for panel, _ in panels.curves_of(rows)} == {name for way, kind, name in plots.PANELS[1:3]}
+
+
+def test_words_are_set_to_the_left_and_are_the_same_each_time():
+    rows = pd.DataFrame({"loss": ["CE", "LDAM with margins"]}, index=["a", "b"])
+    table = tables.in_full(rows, words=True)
+    assert table == tables.in_full(rows, words=True) and table.html.count('<td style="text-align: left">') == 2
+    assert "text-align: left" not in tables.in_full(rows).html

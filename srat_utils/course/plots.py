@@ -294,6 +294,8 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
     """
     figure, axes = grid(1, 2, 10, 3.9)
     methods = list(dict.fromkeys(summaries["method"]))
+    highest = summaries.groupby(["method", "kind"])[["overall", "under"]].mean().to_numpy().max()
+    top = min(105, 10 * np.ceil(1.25 * highest / 10))  # room for the legend, not for what nobody reaches
     said = []
     for axis, measure in zip(axes.flat, ("overall", "under"), strict=True):
         width = 0.8 / len(kinds(summaries))
@@ -309,7 +311,7 @@ def method_bars(summaries: pd.DataFrame, title: str = "") -> Picture:
             said.append(f"{measure} {kind}: " + ", ".join(f"{m} {v:.0f}" for m, v in table["mean"].items()))
         axis.set_xticks(range(len(methods)), methods, rotation=40, ha="right")
         dress(axis, title="overall" if measure == "overall" else "under-represented classes", y="accuracy (%)")
-        axis.set_ylim(0, 105)
+        axis.set_ylim(0, top)
         axis.legend(frameon=False, ncols=3, loc="upper right", fontsize=8)
     figure.suptitle(title)
     return Picture(figure, f"Accuracy by method, {title}. {'; '.join(said)}.")

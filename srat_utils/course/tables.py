@@ -82,10 +82,11 @@ class Table:
         return {"text/html": self.html, "text/plain": self.text}
 
 
-def in_full(rows: pd.DataFrame) -> Table:
-    """The frame with its long words in full; pandas would cut them off."""
+def in_full(rows: pd.DataFrame, *, words: bool = False) -> Table:
+    """The frame with its long words in full; pandas would cut them off.  words: set to the left, as words are read."""
     with pd.option_context("display.max_colwidth", None, "display.width", 200):
-        return Table(rows.to_html(), rows.to_string())
+        html = rows.to_html()
+        return Table(html.replace("<td>", '<td style="text-align: left">') if words else html, rows.to_string())
 
 
 def titled(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Collection[tuple] = ()) -> Table:
