@@ -88,14 +88,17 @@ def whiskers(std: pd.Series) -> pd.Series | None:
     return std if std.notna().any() else None
 
 
-def group_legend(figure: Figure, *, lines: bool = False) -> None:
+def group_legend(figure: Figure, *, lines: bool = False, reported: bool = False) -> None:
     handles = [
         Line2D([], [], color=COLOURS[g], marker=MARKERS[g], label=GROUP_NAMES[g])
         if lines
         else Patch(facecolor=COLOURS[g], hatch=GROUP_HATCHES[g], edgecolor="white", label=GROUP_NAMES[g])
         for g in COLOURS
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    if reported:
+        cross = Line2D([], [], linestyle="", color="#444444", marker="X", markerfacecolor="white", label="the paper's")
+        handles.append(cross)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
 def class_counts(
@@ -172,7 +175,7 @@ def against_ratio(
 
     metrics: `sweeps.tidy(…, "adversarial", "weight_ratio", "seed", per_class=True)` of one pair; lines are means over seeds,
     bands reach from the lowest to the highest seed.  mark: a ratio to point out.
-    reported: (accuracy, group) → {ratio: percent} of adversarial training as published, drawn as hollow marks.
+    reported: (accuracy, group) → {ratio: percent} of adversarial training as published, drawn as crosses.
     """
     figure, shown = panels_of(metrics)
     said = []
@@ -184,8 +187,8 @@ def against_ratio(
             axis.fill_between(table.index, table["min"], table["max"], color=COLOURS[group], alpha=0.18, linewidth=0)
             published = (reported or {}).get((kind, group), {}) if adversarial else {}
             axis.plot(
-                list(published), list(published.values()), linestyle="", marker=MARKERS[group], markersize=9,
-                markerfacecolor="white", markeredgecolor=COLOURS[group], markeredgewidth=1.8, zorder=3,
+                list(published), list(published.values()), linestyle="", marker="X", markersize=9,
+                markerfacecolor="white", markeredgecolor=COLOURS[group], markeredgewidth=1.5, zorder=3, clip_on=False,
             )  # fmt: skip
             if mark is not None:
                 value = table["mean"][mark]
@@ -209,7 +212,7 @@ def against_ratio(
         axis.minorticks_off()
         axis.set_ylim(-3, 116)
     figure.suptitle(title if mark is None else f"{title}, weight ratio {mark:g} : 1")
-    group_legend(figure, lines=True)
+    group_legend(figure, lines=True, reported=bool(reported))
     return Picture(figure, f"Accuracy against the weight ratio, {title}. {'; '.join(said)}.")
 
 
