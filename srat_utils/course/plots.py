@@ -187,8 +187,8 @@ def against_ratio(
             axis.fill_between(table.index, table["min"], table["max"], color=COLOURS[group], alpha=0.18, linewidth=0)
             published = (reported or {}).get((kind, group), {}) if adversarial else {}
             axis.plot(
-                list(published), list(published.values()), linestyle="", marker="X", markersize=9,
-                markerfacecolor="white", markeredgecolor=COLOURS[group], markeredgewidth=1.5, zorder=3, clip_on=False,
+                list(published), list(published.values()), linestyle="", marker="X", markersize={"well": 12, "under": 7}[group],
+                markerfacecolor="white", markeredgecolor=COLOURS[group], markeredgewidth=1.5, zorder=3,
             )  # fmt: skip
             if mark is not None:
                 value = table["mean"][mark]
