@@ -37,8 +37,8 @@ def select(
 
     Index: the settings that differ.  Columns: value in percent with low and high, its 95 % interval over seeds; below best
     with its own low and high, paired by seed; p, whether that could be luck, after Holm's correction over all pairs of rows;
-    seconds of training.  With one seed, or where all differ equally, there are no intervals.  Raises ConfigError where there is nothing to
-    choose, or nothing to choose by.
+    seconds of training.  With one seed, or where all differ equally, there are no intervals.  Raises ConfigError where there is
+    nothing to choose, or nothing to choose by.
     """
     rows = on_validation(configs, by, protocol, over=over, **options)
     by_seed = rows["value"].unstack("seed")

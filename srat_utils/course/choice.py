@@ -16,7 +16,8 @@ Of the digits:
 ε is not in it: another ε is another problem, not a better answer.
 
 For photographs on a laptop's network four schedules of about equal cost were tried, with one method and one seed: enough to pick
-one that trains in ten minutes, not to say that it is the best.  `studies.PHOTOGRAPHS` is the last of them in ten epochs: its rate falls at the sixth and the eighth.
+one that trains in ten minutes, not to say that it is the best.  `studies.PHOTOGRAPHS` is the last of them in ten epochs: its
+rate falls at the sixth and the eighth.
 """
 
 from __future__ import annotations
