@@ -110,7 +110,7 @@ def positions(labels: np.ndarray, classes: Sequence[str], name: str) -> np.ndarr
 
 def stored_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays that are read; nothing is unpickled, for a pickle may run any code."""
-    arrays, others = {}, []
+    arrays, others, key = {}, [], "the file"
     try:
         with np.load(path, allow_pickle=False) as stored:
             for key in stored.files:

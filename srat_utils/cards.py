@@ -86,11 +86,15 @@ def source(config) -> str:
 
 
 def accuracies(run, frames: dict[str, pd.DataFrame]) -> str:
-    """One row per class, and one of all test images: accuracy and interval, clean and under each protocol's worst case."""
-    first = next(iter(frames.values()))
-    columns = {"clean": evaluation.of_kind(first, "clean")}
+    """One row per class, and one of all test images: accuracy and interval, clean and under each protocol's worst case.
+
+    Protocols that test another network (with a prior) or other images have a clean column of their own.
+    """
+    columns = {}
     for name, frame in frames.items():
-        robust = evaluation.of_kind(frame, "robust")
+        clean, robust = (evaluation.of_kind(frame, kind) for kind in ("clean", "robust"))
+        if not any(clean.equals(column) for column in columns.values()):
+            columns[f"{name}: clean" if columns else "clean"] = clean
         columns[f"{name}: {robust['attack'].iloc[0]}"] = robust
     rows = [["class", "training images", "test images", *columns]]
     for position, (name, trained) in enumerate(run.provenance["class_counts"].items()):
@@ -98,7 +102,11 @@ def accuracies(run, frames: dict[str, pd.DataFrame]) -> str:
         label = f"{name} (rare)" if run.rare[position] else name
         rows.append([label, trained, columns["clean"].iloc[position]["images"], *cells])
     total = int(columns["clean"]["images"].sum())
-    overall = [with_interval((frame["accuracy"] * frame["images"]).sum() / total, total) for frame in columns.values()]
+    overall = [
+        with_interval((frame["accuracy"] * frame["images"]).sum() / max(1, n), n)
+        for frame in columns.values()
+        for n in [int(frame["images"].sum())]
+    ]
     rows.append(["all images", sum(run.provenance["class_counts"].values()), total, *overall])
     rows.append(["mean over classes", "", "", *(f"{frame['accuracy'].mean():.1f}" for frame in columns.values())])
     return markdown(rows)
@@ -132,8 +140,8 @@ def limits(run, frames: dict[str, pd.DataFrame]) -> list[str]:
     if not config.adversarial:
         lines.append("Anything that an adversary can reach: it was trained without one.")
     if frames:
-        last = list(frames.values())[-1]
-        clean, robust = (evaluation.of_kind(last, kind) for kind in ("clean", "robust"))
+        clean = evaluation.of_kind(next(iter(frames.values())), "clean")
+        robust = evaluation.of_kind(list(frames.values())[-1], "robust")
         few = [row["class"] for _, row in clean.iterrows() if row["images"] < FEW]
         lost = at_chance(clean)
         weak = [name for name in at_chance(robust) if name not in lost]

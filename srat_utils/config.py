@@ -97,6 +97,8 @@ class Evaluation(Record):
     test_per_class: int | None = above(0)  # a test sample of so many a class, for trial runs
 
 
+ALWAYS = {"dataset", "method", "adversarial", "seed", "device", "threads"}  # in `Config.given`
+NAMED = 3  # classes in a run's name, which is a folder's
 RECORDS = {"data": Data, "network": Network, "threat": Threat, "schedule": Schedule, "evaluation": Evaluation}
 
 # What each data set changes.  CIFAR-10 and SVHN: section 5.1 of the paper and LDAM-DRW's batch of 128.  Digits: some five
@@ -252,8 +254,17 @@ class Config:
 
     @classmethod
     def from_dict(cls, fields: dict) -> Config:
-        """The config of `to_dict`; its images need not be there any more."""
-        return cls(**fields)
+        """The config of `to_dict`; its images need not be there any more.
+
+        What the presets of its data set and method fill in counts as not asked for: another method brings its own.
+        """
+        config = cls(**fields)
+        preset = cls(config.dataset, method=config.method, source=config.source).to_dict()
+        asked = {name: value for name, value in config.to_dict().items() if value != preset.get(name, ...)}
+        object.__setattr__(
+            config, "given", {name: config.given[name] for name in config.given if name in ALWAYS | asked.keys()}
+        )
+        return config
 
     @property
     def images(self) -> str:
@@ -282,6 +293,8 @@ class Config:
     @property
     def name(self) -> str:
         """A folder name for people and for the machine: digits-step-25-SRAT-CE-seed0-3fa9c1…"""
-        dataset = self.dataset if self.dataset in PRESETS else sources.slug(self.dataset)
-        parts = [dataset, self.imbalance, *(self.classes or ()), self.method, "" if self.adversarial else "natural"]
-        return "-".join([*map(sources.slug, filter(None, parts)), f"seed{self.seed}", self.fingerprint])
+        named, more = (self.classes or ())[:NAMED], len((self.classes or ())[NAMED:])
+        parts = [self.imbalance, *named, f"and {more} more" if more else "", self.method]
+        parts += [] if self.adversarial else ["natural"]
+        written = [sources.slug(self.dataset), *map(sources.in_file_name, filter(None, parts))]
+        return "-".join([*written, f"seed{self.seed}", self.fingerprint])

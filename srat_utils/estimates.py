@@ -20,7 +20,8 @@ from .models import cpu_threads
 from .pictures import memory
 from .records import ConfigError
 from .sources import KNOWN
-from .training import Job, State, resolve_device, step, training_facts
+from .store import RunError
+from .training import Job, State, TrainingError, batches_told, resolve_device, step, training_facts
 
 LONG, HOUR = 60.0, 3600.0  # seconds: worth a word before it starts; worth advice
 ENOUGH = 0.3  # seconds that a measured step takes, at least, if the batch allows it
@@ -216,7 +217,7 @@ def total(work: Iterable[Work], load: Callable[[Config], Split]) -> float:
         )
         try:
             one = plan(config, load(config), known.get(kind))
-        except (DataError, ConfigError):  # it will be told of when its turn comes
+        except (DataError, ConfigError, TrainingError, RunError):  # it will be told of when its turn comes
             continue
         known[kind] = one.cost
         seconds += training * one.training + one.looking(looks)
@@ -236,7 +237,7 @@ def measured(config: Config, dataset: ImageDataset) -> Cost:
     x, y = images.permute(0, 3, 1, 2).contiguous().to(device).float() / 255, labels.to(device)
     w = torch.ones(len(dataset.classes), device=device)
     state.model.train()
-    with cpu_threads(config.model, config.threads):
+    with cpu_threads(config.model, config.threads), batches_told(config):
         few, more = min(2, len(y)), min(4, len(y))  # batch norm needs two
         base, grown = (kept_by(lambda n=n: step(light, state, x[:n], y[:n], w)) for n in (few, more))
         seconds = timed(lambda: step(light, state, x[:few], y[:few], w), device)

@@ -159,11 +159,11 @@ def attempt(
 ) -> Outcomes:
     """Try the images as they are and under each attack.
 
-    outcomes: where to go on from.  save: called with the outcomes after each batch.
+    outcomes: where to go on from; of other images they count for nothing.  save: called with the outcomes after each batch.
     """
     device = next(model.parameters()).device
     images, labels = dataset.tensors(device)
-    if outcomes is None:
+    if outcomes is None or outcomes.test != dataset.fingerprint:
         names = [CLEAN, *(attack.name for attack in attacks)]
         if len(set(names)) < len(names):
             raise ValueError(f"two attacks have one name: {', '.join(names[1:])}")

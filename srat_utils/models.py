@@ -96,13 +96,14 @@ class Classifier(nn.Module):
         their size or channels are not those that the network was trained on.
         """
         images = as_images(images, self.spec.size, self.spec.channels)
-        device, mode = self.head.weight.device, self.training
+        device, modes = self.head.weight.device, {module: module.training for module in self.modules()}
         self.eval()
         try:
             batches = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).split(at_once(self.spec.size, 256))
             probabilities = torch.cat([self(x.to(device).float() / 255).softmax(1).cpu() for x in batches]).numpy()
         finally:
-            self.train(mode)
+            for module, mode in modes.items():
+                module.training = mode
         return np.asarray(self.spec.classes)[probabilities.argmax(1)], probabilities
 
     def program(self) -> torch.export.ExportedProgram:

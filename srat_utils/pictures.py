@@ -119,11 +119,12 @@ def split_folder(folder: str | Path, target: str | Path, test: float = 0.2, seed
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "." and entry != target)
     if len(classes) < 2:
         raise DataError(f"{folder} has {len(classes)} class folders; at least two are needed")
-    random = np.random.default_rng(seed)
-    for place in classes:
-        pictures = pictures_in(place)
+    found = {place: pictures_in(place) for place in classes}
+    for place, pictures in found.items():  # all of them before the first copy
         if len(pictures) < 2:
             raise DataError(f"{place} has one picture; one to train on and one to test on are needed")
+    random = np.random.default_rng(seed)
+    for place, pictures in found.items():
         number = min(len(pictures) - 1, max(1, round(test * len(pictures))))
         for rank, index in enumerate(random.permutation(len(pictures))):
             part = "test" if rank < number else "train"

@@ -27,10 +27,11 @@ from .config import Config
 from .data import load_dataset
 from .estimates import Plan
 from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
-from .images import Split, under_represented
+from .images import DataError, Split, under_represented
 from .models import Classifier, Spec, adjusted, at_once, cpu_threads, load
 from .places import absolute
 from .progress import REDRAW, redrawn, tell, tqdm
+from .sources import source_hash
 from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
 from .training import State, fit, resolve_device
 
@@ -41,7 +42,14 @@ _unwritten: dict[Path, State] = {}  # trained to the end, when the disk refused 
 
 
 def load_data(config: Config) -> Split:
-    """The imbalanced training set and the test set that a config names."""
+    """The imbalanced training set and the test set that a config names.
+
+    RunError where the config is of images that are no longer those: one that was read back knows what they were.
+    """
+    if config.source is not None and source_hash(config.dataset) != config.source:
+        raise RunError(
+            f"{config.dataset} is no longer what {config.name} speaks of; Config(dataset=…) anew is of what is there now"
+        )
     return load_dataset(
         config.dataset,
         imbalance=config.imbalance,
@@ -79,7 +87,7 @@ class Run:
 
     def evaluated(self, protocol: Protocol) -> bool:
         if self.folder is None:
-            return protocol.name in self.said
+            return self._said(protocol) is not None
         known = read_outcomes(self.path_of(protocol))
         return known is not None and known.complete
 
@@ -99,8 +107,8 @@ class Run:
 
     def outcomes(self, protocol: Protocol = PAPER, *, progress: bool = False) -> Outcomes:
         """What the network said of each test image under a protocol."""
-        if protocol.name in self.said:
-            return self.said[protocol.name]
+        if (known := self._said(protocol)) is not None:
+            return known
         path = self.path_of(protocol)
         if (known := read_outcomes(path)) is not None and known.complete:
             return known
@@ -109,6 +117,12 @@ class Run:
             if known is None or not known.complete:
                 known = self._attempt(protocol, path, known, progress)
         return known
+
+    def _said(self, protocol: Protocol) -> Outcomes | None:
+        """What is held in memory under a protocol; what another of its name said is not that."""
+        known = self.said.get(protocol.name)
+        names = [evaluation.CLEAN, *(attack.name for attack in protocol.attacks(self.config))]
+        return known if known is not None and list(known.predictions) == names else None
 
     def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
         attacks = protocol.attacks(self.config)
@@ -282,8 +296,14 @@ class Run:
                 f"model.pt2 was left out ({reason(error)}); model.pt and spec.json are enough for srat_utils.load",
                 file=sys.stderr,
             )
-        text = cards.card(self, protocols, check=check, progress=progress)
-        write_if_possible(folder / "card.md", lambda path: path.write_text(text, encoding="utf-8"), "print(run.card())")
+        try:
+            text = cards.card(self, protocols, check=check, progress=progress)
+        except (DataError, RunError) as error:  # images that are gone
+            print(f"card.md was left out ({reason(error)})", file=sys.stderr)
+        else:
+            write_if_possible(
+                folder / "card.md", lambda path: path.write_text(text, encoding="utf-8"), "print(run.card())"
+            )
         return folder
 
     def card(self, *, check: bool = True, protocols: Sequence[Protocol] = (PAPER, STRONG)) -> str:

@@ -118,8 +118,8 @@ def download(name: str, folders: tuple[Path, ...]) -> Split:
     title, _, files, page, cost = HOSTED[name]
     folder = next((folder for folder in folders if all((folder / file).is_file() for file in files)), folders[0])
     by_hand = f"put {' and '.join(files)} (from {page}) or {name}.npz into {folder}, or set SRAT_DATA to the folder that has it"
-    if not all((folder / file).is_file() for file in files):
-        print(f"Downloading {title} ({cost}). To spare yourself the wait, {by_hand}.", flush=True)
+    again = ": what is there is damaged" if all((folder / file).is_file() for file in files) else ""
+    print(f"Downloading {title} ({cost}){again}. To spare yourself the wait, {by_hand}.", flush=True)
     try:
         return from_torchvision(name, folder, download=True)
     except Exception as error:  # sockets, HTTP, archives, disks and torchvision's checksum all have types of their own
@@ -209,8 +209,13 @@ def content_hash(path: Path, stamped: tuple) -> str:
 
 
 def slug(dataset: str | Path) -> str:
-    """A path's last part as a piece of a file name, on Windows too."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(os.path.expanduser(dataset)).stem)[:60].strip("-")
+    """A path's last part as a piece of a file name."""
+    return in_file_name(Path(os.path.expanduser(dataset)).stem)
+
+
+def in_file_name(text: str) -> str:
+    """A text as a piece of a file name, on Windows too."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", text)[:60].strip("-")
     return f"images-{name}".strip("-") if name.lower() in ("", *RESERVED) else name
 
 

@@ -51,10 +51,9 @@ def sweep(
     with the epoch at which each of the others stopped.  protocols: what each network is tested under.
     after_run: called here with each run that was just finished.
     """
-    configs = list(configs)
     store = absolute(store or default_store())  # a worker may have another working directory
     # Once: of own images, the name of a run takes a look at every file.
-    runs = {config: Run(config, folder_of(config, store)) for config in configs}
+    asked = [Run(config, folder_of(config, store)) for config in configs]
 
     def finished(run: Run) -> bool:
         return kept(run, protocols)
@@ -62,10 +61,10 @@ def sweep(
     # Two configs that differ only in their tests share a folder, and are two tasks.
     missing: dict[Task, Run] = {
         (run.folder.name, *(protocol.key(run.config) for protocol in protocols)): run
-        for run in runs.values()
+        for run in asked
         if not finished(run)
     }
-    if jobs is None and joblib.parallel.get_active_backend()[1] in (None, 1):
+    if jobs is None and joblib.parallel.get_active_backend()[1] is None:
         on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
@@ -118,8 +117,8 @@ def sweep(
                 "a worker process was killed, often for want of memory; nothing is lost: call sweep again, with fewer jobs"
             ) from None
     if failures:
-        raise RunError(failed(failures, len({run.folder.name for run in runs.values()})))
-    return [runs[config] for config in configs if finished(runs[config])]
+        raise RunError(failed(failures, len({run.folder.name for run in asked})))
+    return [run for run in asked if finished(run)]
 
 
 def kept(run: Run, protocols: Sequence[Protocol]) -> bool:

@@ -146,6 +146,8 @@ class AdjustedLDAM(LDAM):
 
     def each(self, facts: Facts) -> losses.Loss:
         ldam, shift = super().each(facts), self.tau * facts.log_prior
+        if self.ldam_scale_in == "loss":  # which then multiplies whatever it is given
+            shift = shift / self.ldam_scale
         return lambda logits, y: ldam(logits + shift, y)
 
 
@@ -202,7 +204,8 @@ class HARL(CE):
 class Consistency(Record):
     """β·KL(p(x) ‖ p(x′)), the mean over the batch: TRADES's second term (Zhang et al., 2019).
 
-    kl_temperature: what both logits are divided by first; RoBal compares bare cosines, so there it is the scale of the head.
+    kl_temperature: what both logits are divided by first; RoBal compares bare cosines, so there it is the scale of the head, and
+    who changes `robal_scale` changes it, too.
     """
 
     kl_weight: float = at_least(0, 6.0)  # β

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -102,6 +103,10 @@ class State:
     @classmethod
     def fresh(cls, config: Config, dataset: ImageDataset, device: torch.device) -> State:
         _, height, width, channels = dataset.images.shape
+        if config.rand_augment and channels not in (1, 3):
+            raise ConfigError(
+                f"RandAugment takes grey or RGB images, and these have {channels} channels; set rand_augment=0"
+            )
         size, kind = (height, width), (config.head_scale, config.projection, config.precision)
         model = Spec(config.model, channels, size, dataset.classes, *kind).build(config.seed).to(device)
         if config.compile:
@@ -187,6 +192,20 @@ class Job:
         return replace(job, attack=self.attack.scaled((epoch + 1) / config.eps_warmup_epochs))
 
 
+@contextmanager
+def batches_told(config: Config) -> Iterator[None]:
+    """What torch says of a batch that is too small for batch norm, as a TrainingError of one line."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"a batch of one image leaves {config.model}'s batch norm a single value per channel on images as small as these; "
+            "set batch_size=2 or more"
+        ) from None
+
+
 def fit(
     config: Config,
     dataset: ImageDataset,
@@ -211,15 +230,8 @@ def fit(
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             class_weight = torch.tensor(w, dtype=torch.float32, device=device)
-            try:
+            with batches_told(config):
                 row = train_epoch(config, job.in_epoch(config, epoch), state, images, labels, class_weight, after_step)
-            except ValueError as error:
-                if "more than 1 value per channel" not in str(error):
-                    raise
-                raise TrainingError(
-                    f"a batch of one image leaves {config.model}'s batch norm a single value per channel on images as small as "
-                    "these; set batch_size=2 or more"
-                ) from None
             if not math.isfinite(row["loss"]):
                 raise TrainingError(
                     f"the loss became {row['loss']} in epoch {epoch + 1} of {config.epochs}; "

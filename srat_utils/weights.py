@@ -41,7 +41,11 @@ def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weight
     """One number from losses [N] and sample weights [N].
 
     "weighted": Σ w l / Σ w, so that the size of the weights does not change the size of the loss (LDAM-DRW);
-    "mean": Σ w l / N, Eq. 7 to the letter.
+    "mean": Σ w l / N, Eq. 7 to the letter;
+    "expected": the same, the weights scaled so that their mean over the training set is 1 (see `Always.of`).
+
+    In a batch without a rare image "weighted" forgets the weights: rare classes then never get more of the loss than the share
+    of batches that hold one.  The other two are unbiased, "expected" at the size of an unweighted loss.
     """
     total = (weights * losses).sum()
     return total / weights.sum() if reduction == "weighted" else total / len(losses)
@@ -53,7 +57,7 @@ class Always(Record):
 
     weight_ratio: float | None = above(0)  # in place of the class-balanced weights
     beta: float = checked(0.9999, "in [0, 1)", lambda value: 0 <= value < 1)  # of the effective number
-    reduction: str = one_of("weighted", "mean")  # see `reduce`
+    reduction: str = one_of("weighted", "mean", "expected")  # see `reduce`
 
     def start(self, epochs: int) -> int:
         """The first epoch, counted from 0, that uses the weights: Algorithm 1's T_d."""
@@ -62,8 +66,10 @@ class Always(Record):
     def of(self, counts: Counts, under: np.ndarray | None = None) -> np.ndarray:
         """w of each class, float64 [C].  under: bool [C], which classes are rare; None: by the counts."""
         if self.weight_ratio is not None:
-            return plain_ratio(under_represented(counts) if under is None else under, self.weight_ratio)
-        return class_balanced(counts, self.beta)
+            weights = plain_ratio(under_represented(counts) if under is None else under, self.weight_ratio)
+        else:
+            weights = class_balanced(counts, self.beta)
+        return weights / np.average(weights, weights=counts) if self.reduction == "expected" else weights
 
     def changed(self) -> dict[str, object]:
         own = super().changed()

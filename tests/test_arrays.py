@@ -4,6 +4,7 @@ import pytest
 from made_up import FLOATS, arrays, save, says
 
 from srat_utils.data import load_dataset
+from srat_utils.images import DataError
 
 
 def test_own_npz(tmp_path):
@@ -173,3 +174,12 @@ def test_damaged_npz(tmp_path, damage):
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"garbage" * 99, "empty": b""}[damage])
     says(str(path), "damaged or not an .npz", "save it again", of=lambda: load_dataset(path))
+
+
+def test_an_npz_that_is_one_pickled_object_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "mine.npy"
+    np.save(path, {"train_images": np.zeros(3)})
+    path = path.rename(tmp_path / "mine.npz")
+    with pytest.raises(DataError, match="Python objects") as caught:
+        load_dataset(path)
+    assert "\n" not in str(caught.value)

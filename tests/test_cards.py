@@ -189,3 +189,15 @@ def test_the_card_names_no_place_on_this_machine(tmp_path):
     config = Config(save(tmp_path / "mine.npz"), epochs=1, adversarial=False, evaluation_steps=1)
     text = train(config, store=tmp_path / "store", progress=False).card(check=False, protocols=(PAPER,))
     assert str(tmp_path) not in text and f"mine.npz (content {config.images})" in text
+
+
+def test_a_protocol_of_another_network_has_a_clean_column_of_its_own(run):
+    prior = PAPER.adjusted(1.0)
+    text = run.card(check=False, protocols=(prior, PAPER))
+    head = next(line for line in text.splitlines() if line.startswith("| class"))
+    columns = [cell.strip() for cell in head.strip("|").split("|")]
+    assert columns[3:] == ["clean", f"{prior.name}: pgd-2@0.2", "paper: clean", "paper: pgd-2@0.2"]
+    mean = next(line for line in text.splitlines() if line.startswith("| mean over classes"))
+    shown = [cell.strip() for cell in mean.strip("|").split("|")]
+    assert shown[3] == f"{run.summary(prior).loc['clean', 'balanced']:.1f}"
+    assert shown[5] == f"{run.summary().loc['clean', 'balanced']:.1f}"

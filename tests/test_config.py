@@ -370,3 +370,29 @@ def test_one_imbalance_has_one_name_and_one_fingerprint():
 def test_a_setting_that_cannot_be_run_is_told_of_by_its_name(settings, said):
     with pytest.raises(ConfigError, match=said):
         Config(**settings)
+
+
+def test_class_names_may_be_given_as_numbers():
+    assert (
+        Config(rare=[8, 9]) == Config(rare=("8", "9"))
+        and Config(classes=[3, 8]).name == Config(classes=("3", "8")).name
+    )
+
+
+def test_what_was_read_back_takes_another_methods_and_data_sets_presets():
+    again = Config.from_dict(Config(epochs=7, separation_weight=2.0).to_dict())
+    for changes in ({"method": "TRADES"}, {"method": "AT-BSL"}, {"dataset": "cifar10"}, {"seed": 3, "method": "CE"}):
+        assert again.replace(**changes) == Config(epochs=7, separation_weight=2.0).replace(**changes)
+    balanced = Config.from_dict(Config(method="SRAT-CE-Balanced").to_dict())
+    assert (balanced.sampler, balanced.replace(method="CE").sampler) == ("class-balanced", "shuffled")
+
+
+def test_many_long_class_names_still_make_a_folders_name():
+    names = tuple(f"{i} {'long ' * 20}" for i in range(40))
+    name = Config(classes=names).name
+    assert len(name) < 255 and "and-37-more" in name
+    assert name != Config(classes=names[::-1]).name != Config(classes=(*names[:-1], "another")).name
+
+
+def test_a_ratio_that_is_no_whole_number_is_in_the_name():
+    assert "step-2-5" in Config(imbalance="step-2.5").name

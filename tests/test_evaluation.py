@@ -285,3 +285,16 @@ def test_random_numbers_of_another_device_cannot_go_on_and_the_attack_begins_ane
     half.noise = np.zeros(16, np.uint8)  # as many bytes as CUDA's state has
     again = attempt(model, test, [attack], outcomes=half)
     assert (again.predictions[attack.name] == whole.predictions[attack.name]).all()
+
+
+def test_what_was_begun_on_other_images_counts_for_nothing(trained):
+    model, test, _ = trained
+    attacks = [PGD(0.2, 0.05, 2)]
+    other = test.subset(np.arange(len(test))[::-1].copy())
+    begun = attempt(model, other, attacks)
+    for said in begun.predictions.values():
+        said[50:] = TO_DO
+    whole, again = attempt(model, test, attacks), attempt(model, test, attacks, outcomes=begun)
+    assert again.test == test.fingerprint and (again.labels == test.labels).all()
+    for name, said in whole.predictions.items():
+        assert (again.predictions[name] == said).all()

@@ -222,6 +222,8 @@ def test_margins_and_a_prior_in_one_softmax_by_hand(batch):
     shifted[range(12), batch.y] -= 30 * delta[batch.y]
     expected = F.cross_entropy(shifted, batch.y, reduction="none")
     torch.testing.assert_close(AdjustedLDAM(tau=0.7).each(FACTS)(z, batch.y), expected, rtol=1e-5, atol=1e-5)
+    bare = AdjustedLDAM(tau=0.7, ldam_scale_in="loss").each(FACTS)
+    torch.testing.assert_close(bare(z / 30, batch.y), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(AdjustedLDAM(tau=0).each(FACTS)(z, batch.y), LDAM().each(FACTS)(z, batch.y))
 
 

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -177,3 +178,10 @@ def test_nothing_inside_folding_reaches_a_parameter_of_a_folded_layer():
     with folded(model):
         model(images(2, 1, 8)).sum().backward()
     assert all(p.grad is None for m in model.modules() if isinstance(m, ConvNorm) for p in m.parameters())
+
+
+def test_predicting_leaves_every_module_in_its_own_mode():
+    model = build("small-cnn", 1, 10).train()
+    fixed = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()
+    model.predict(np.zeros((2, 8, 8), np.uint8))
+    assert model.training and not fixed.training and model.head.training

@@ -472,3 +472,15 @@ def test_class_folders_that_cannot_be_dealt_are_told_of(tmp_path, target, option
         for i in range(number):
             Image.new("L", (6, 5), 40 + i).save(tmp_path / "flat" / name / f"{i}.png")
     says(said, of=lambda: split_folder(tmp_path / "flat", tmp_path / target, **options))
+
+
+def test_nothing_is_copied_where_a_class_has_one_picture(tmp_path):
+    flat = tmp_path / "flat"
+    for name, number in {"a": 3, "b": 1}.items():
+        (flat / name).mkdir(parents=True)
+        for i in range(number):
+            Image.new("L", (6, 5), 40 + i).save(flat / name / f"{i}.png")
+    with pytest.raises(DataError, match="one picture"):
+        split_folder(flat, tmp_path / "dealt")
+    Image.new("L", (6, 5), 90).save(flat / "b" / "9.png")
+    assert load_dataset(split_folder(flat, tmp_path / "dealt")).train.counts == [2, 1]

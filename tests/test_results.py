@@ -532,7 +532,8 @@ def test_configs_that_differ_in_their_tests_alone_are_two_runs(store):
 
 def test_a_frame_needs_no_other_protocol_than_the_one_it_is_of():
     said = np.arange(20, dtype=np.int16) % 10
-    outcomes = Outcomes("test", said, {"clean": np.zeros_like(said), "a@0.2": said})
+    names = [attack.name for attack in STRONG.attacks(Config())]
+    outcomes = Outcomes("test", said, {"clean": np.zeros_like(said)} | dict.fromkeys(names, said))
     run = Run(Config(), None, {"class_counts": {str(c): 100 if c < 5 else 4 for c in range(10)}}, {"strong": outcomes})
     assert tidy([run], "seed", protocol=STRONG)["collapsed"].all()
 

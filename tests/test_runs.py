@@ -21,7 +21,7 @@ import pytest
 import torch
 from dying import train_and_die
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from made_up import picture_folder
+from made_up import picture_folder, save
 from PIL import Image
 
 from srat_utils import (
@@ -685,6 +685,7 @@ def test_of_a_run_whose_numbers_alone_are_kept_a_model_is_refused_in_one_line(fi
         lambda: kept.model,
         lambda: kept.history,
         lambda: kept.evaluate(Protocol("x", two_attacks)),
+        lambda: kept.evaluate(Protocol("paper", two_attacks)),  # another protocol of a known name
     ):
         with pytest.raises(RunError, match=r"train\(config\)") as error:
             ask()
@@ -730,10 +731,55 @@ def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_told_of(tmp_path):
     config = TINY.replace(
         model="resnet18", batch_size=1, epochs=1, max_per_class=1, imbalance="balanced", attack_steps=0
     )
-    with pytest.raises(TrainingError, match="batch_size=2 or more"):
-        train(config, store=tmp_path, progress=False)
+    for bar in (False, True):  # with one a step is measured first
+        with pytest.raises(TrainingError, match="batch_size=2 or more"):
+            train(config, store=tmp_path, progress=bar)
 
 
 def test_without_runs_there_is_no_frame():
     with pytest.raises(ValueError, match="no run"):
         tidy([], "seed")
+
+
+def test_images_that_changed_are_not_taken_for_those_that_a_run_was_of(tmp_path):
+    path = tmp_path / "mine.npz"
+    config = Config(save(path), epochs=1, adversarial=False, evaluation_steps=1)
+    run = train(config, store=tmp_path / "store", progress=False)
+    folder = run.folder
+    again = runs.read(folder)
+    assert again.outcomes().test == run.outcomes().test
+    with np.load(path) as stored:
+        changed = {name: stored[name] for name in stored.files}
+    np.savez(path, **changed | {"test_images": 255 - changed["test_images"]})
+    os.utime(path, (1, 1))
+    for ask in (
+        lambda: runs.read(folder).evaluate(Protocol("x", two_attacks)),
+        lambda: train(runs.read(folder).config.replace(seed=1), store=tmp_path / "store", progress=False),
+    ):
+        with pytest.raises(RunError, match="no longer"):
+            ask()
+    new = Config(path, epochs=1, adversarial=False, evaluation_steps=1)
+    both = sweep([again.config, new], jobs=1, store=tmp_path / "store", progress=False)
+    assert [one.config.images for one in both] == [again.config.images, new.images] and len(
+        set(one.folder for one in both)
+    ) == 2
+
+
+def test_without_its_images_a_run_is_exported_all_the_same(tmp_path, capsys):
+    path = tmp_path / "mine.npz"
+    run = train(
+        Config(save(path), epochs=1, adversarial=False, evaluation_steps=1), store=tmp_path / "s", progress=False
+    )
+    path.unlink()
+    given = run.export(tmp_path / "given", protocols=(PAPER,))
+    assert load(given).classes == tuple(run.classes) and not (given / "card.md").exists()
+    assert "card.md was left out" in capsys.readouterr().err
+
+
+def test_rand_augment_of_pictures_with_two_channels_is_refused_before_training(tmp_path):
+    path = tmp_path / "two.npz"
+    images, labels = np.zeros((4, 8, 8, 2), np.uint8), np.array([0, 1, 0, 1])
+    images[::2] = 99
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    with pytest.raises(ConfigError, match="rand_augment=0"):
+        train(Config(path, rand_augment=2), store=tmp_path / "s", progress=False)

@@ -119,3 +119,21 @@ def test_focal_weight_acts_outside_the_probability():
 
 def test_one_image_alone_in_a_batch_keeps_its_loss_whatever_its_weight():
     assert weights.reduce(torch.tensor([1.5]), torch.tensor([0.003])).item() == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("weighting", [weights.Always(reduction="expected"), weights.Always(7.0, reduction="expected")])
+def test_expected_weights_have_a_mean_of_one_over_the_training_set_and_the_ratios_of_the_others(weighting):
+    w, plain = weighting.of(STEP_100), weights.Always(weighting.weight_ratio).of(STEP_100)
+    assert np.repeat(w, STEP_100).mean() == pytest.approx(1)
+    assert (w / w[0]).tolist() == pytest.approx((plain / plain[0]).tolist())
+
+
+def test_the_expected_reduction_is_unbiased_over_batches_and_the_weighted_one_caps_rare_images():
+    counts = [990, 10]
+    labels = torch.repeat_interleave(torch.arange(2), torch.tensor(counts))
+    values = labels.double()  # the loss is 1 on rare images alone: what is returned is their share of the weight
+    for reduction, low, high in (("expected", 0.49999, 0.50001), ("weighted", 0.15, 0.25)):
+        w = torch.tensor(weights.Always(99.0, reduction=reduction).of(counts))[labels]
+        order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).split(20)
+        shares = [weights.reduce(values[i], w[i], reduction).item() for i in order]
+        assert low < np.mean(shares) < high

@@ -26,7 +26,7 @@ from ..evaluation import PAPER, Outcomes, Protocol
 from ..imbalance import make_imbalanced
 from ..provenance import VERSIONS
 from ..runs import Run
-from ..sources import HOSTED, KNOWN, slug
+from ..sources import HOSTED, KNOWN, in_file_name, slug
 from ..store import locked, write
 from ..sweeps import sweep
 from . import theory
@@ -61,7 +61,9 @@ def export(
             for protocol, outcomes in said.items():
                 for run, own in zip(chosen, outcomes, strict=True):
                     path = home / "outcomes" / f"{task_of(run.config)}-{protocol.name}.npz"
-                    files.setdefault(path, packed(path))[run.config.fingerprint] = own
+                    if path not in files:
+                        files[path] = packed(path)
+                    files[path][run.config.fingerprint] = own
             for path, whole in files.items():
                 comparable(path, whole)
             for path, whole in sorted(files.items()):
@@ -103,10 +105,11 @@ def home_of(stage: str, folder: Path | None = None) -> Path:
 def task_of(config: Config) -> str:
     """What runs share a file of outcomes: "step-25", or "step-25-cat-horse"."""
 
-    def in_file_name(name: str) -> str:
-        return name if slug(name) == name else f"{slug(name)}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    def own(name: str) -> str:
+        plain = in_file_name(name)
+        return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
-    return "-".join([config.imbalance, *map(in_file_name, config.classes or ())])
+    return "-".join([config.imbalance, *map(own, config.classes or ())])
 
 
 def comparable(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
@@ -336,7 +339,8 @@ def held(config: Config, protocols: Sequence[Protocol], folder: Path | None = No
     """What `folder` holds of a config, if it is tested under all the protocols as the config says: attack steps, test images."""
     run = read(stage_of(config), folder).get(config.fingerprint)
     as_asked = run and all(run.evaluated(each) and each.key(run.config) == each.key(config) for each in protocols)
-    return run if as_asked else None
+    tested = {(each.part, run.outcomes(each).test) for each in protocols} if as_asked else ()
+    return run if as_asked and len(tested) == len({each.part for each in protocols}) else None
 
 
 def source(runs: Iterable[Run]) -> str:
