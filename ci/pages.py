@@ -56,14 +56,19 @@ CONTENTS = "<!-- the notebooks and their questions -->"
 
 
 def is_fresh(path: Path) -> bool:
-    """Whether the notebook was run to its end, as it is now and with the package as it is now."""
+    """Whether the notebook was run to its end, as it is now and with the package and the results as they are now."""
     executed = EXECUTED / path.name
     if not executed.exists():
         return False
     made = nbformat.read(executed, as_version=4)
     about = made.metadata.get("papermill", {})
     sources = [[cell.source for cell in canonical(each).cells] for each in (made, nbformat.read(path, as_version=4))]
-    changed = max(module.stat().st_mtime for module in (ROOT / "srat_utils").rglob("*.py"))
+    used = [
+        *(ROOT / "srat_utils").rglob("*.py"),
+        *(ROOT / "results").rglob("*.csv"),
+        *(ROOT / "results").rglob("*.npz"),
+    ]
+    changed = max(file.stat().st_mtime for file in used)
     complete = bool(about.get("end_time")) and not about.get("exception")
     return complete and sources[0] == sources[1] and executed.stat().st_mtime > changed
 

@@ -31,8 +31,9 @@ def answered(config, attack_costs=0.2):
 
     clean, weak, hard = said(level), said(level - attack_costs), said(level - 2 * attack_costs)
     test = "-".join(names)
-    paper = Outcomes(test, labels, {"clean": clean, "pgd-20@0.2": weak})
-    strong = Outcomes(test, labels, {"clean": clean, "pgd-20@0.2": weak, "apgd@0.2": hard})
+    first, *others = (attack.name for attack in STRONG.attacks(config))
+    paper = Outcomes(test, labels, {"clean": clean, first: weak})
+    strong = Outcomes(test, labels, {"clean": clean, first: weak} | dict.fromkeys(others, hard))
     return Run(config, None, {"class_counts": counts}, {"paper": paper, "strong": strong})
 
 
@@ -98,7 +99,7 @@ def test_a_loss_of_the_frequent_class_is_positive_and_compared_with_natural_trai
 
 def test_the_best_rival_is_the_hardest_one(stage, ledger):
     each = [
-        effects.difference(*stage.runs({"method": "SRAT-CE"}, {"method": name}), "overall")
+        effects.difference(*stage.runs(PAPER, {"method": "SRAT-CE"}, {"method": name}), "overall")
         for name in ("CE", "CB-Reweight", "DRCB-CE")
     ]
     found = row(ledger, "SRAT-CE − the best other CE method, overall, robust", "STRONG")
@@ -115,6 +116,7 @@ def test_very_low_is_below_guessing(stage, ledger):
 
 def test_twice_the_epochs_and_an_earlier_deferral_are_other_runs(stage):
     (late, early) = stage.runs(
+        PAPER,
         {"imbalance": "step", "method": "DRCB-CE", "times": 2, "reweight_at": 0.5},
         {"imbalance": "step", "method": "CB-Reweight"},
     )
@@ -144,15 +146,20 @@ def test_features_are_compared_seed_by_seed(stage):
     assert found["difference"] == pytest.approx(-2) and found["seeds"] == 2
 
 
-def test_holm_runs_over_a_notebooks_claims_of_one_attack(stage, ledger):
+def test_holm_runs_over_all_that_a_notebooks_table_shows(stage, ledger):
     own = [claim for claim in every_claim() if claim.notebook == "05"]
     alone = judged(own, stage)
     both = ledger[ledger["notebook"] == "05"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, both)
-    found = {c.shown: c.found(stage, STRONG) for c in own if not c.clean}
-    expected = effects.judge(found)["p"]
-    strong = alone[alone["attack"] == "STRONG"].set_index("shown")["p"]
-    assert np.allclose(strong[expected.index], expected)
+    attacks = {"PGD-20": PAPER, "STRONG": STRONG}
+    found = {
+        (c.shown, attack): c.found(stage, protocol)
+        for c in own
+        for attack, protocol in ({"none": PAPER} if c.clean else attacks).items()
+    }
+    expected = effects.judge(dict(enumerate(found.values())))["p"]
+    shown = alone.set_index(["shown", "attack"])["p"]
+    assert np.allclose(shown[list(found)], expected)
 
 
 def test_a_stage_without_runs_is_not_measured_and_claims_are_told_once():
@@ -176,7 +183,7 @@ def test_every_set_means_those_of_the_stage_and_the_smaller_ratio_is_not_made_up
     one, four = (judged(every_claim(), each) for each in (larger, stage))
     shown = "SRAT-CE − DRCB-CE, overall, clean"
     expected = effects.contrast(
-        [(sign, larger.runs({"imbalance": claims.EXTREME, "method": m})[0], "clean") for sign, m in ((1, "SRAT-CE"), (-1, "DRCB-CE"))],
+        [(sign, larger.runs(PAPER, {"imbalance": claims.EXTREME, "method": m})[0], "clean") for sign, m in ((1, "SRAT-CE"), (-1, "DRCB-CE"))],
         "overall", PAPER,
     )  # fmt: skip
     assert np.isclose(row(one, shown, "none")["difference"], expected.estimate)

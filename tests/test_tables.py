@@ -145,7 +145,7 @@ def measured(config: Config, well: float, under: float) -> Run:
     def said(well: float, under: float) -> np.ndarray:
         return np.where(10 * place < np.where(labels > 4, under, well), labels, (labels + 1) % 10).astype(np.int16)
 
-    outcomes = Outcomes("made up", labels, {"clean": said(well, under), "pgd-20@8/255": said(10, 10)})
+    outcomes = Outcomes("made up", labels, {"clean": said(well, under), config.evaluation_attack.name: said(10, 10)})
     counts = {str(c): 50 if c > 4 else 5000 for c in range(10)}
     return Run(config, facts={"class_counts": counts}, said={"paper": outcomes})
 
@@ -155,8 +155,11 @@ def test_each_measured_row_stands_beside_the_papers():
     runs = [measured(exp[0], 80, 40), measured(exp[1], 90, 50), measured(exp[0].replace(epochs=20), 30, 10)]
     table = tables.against_paper(runs)
     key = ("cifar10", "exp-100", "SRAT-LDAM")
-    assert table.index.tolist() == [(*key, 20, 1), (*key, 200, 2)]
-    long, published = table.loc[(*key, 200, 2)], paper.tables().set_index(["dataset", "imbalance", "method"]).loc[key]
+    assert table.index.tolist() == [(*key, 20, "float32", False, 1), (*key, 200, "float32", False, 2)]
+    long, published = (
+        table.xs((*key, 200)).iloc[0],
+        paper.tables().set_index(["dataset", "imbalance", "method"]).loc[key],
+    )
     for metric, ours in (
         ("standard_overall", 65),
         ("standard_under", 45),
@@ -165,6 +168,11 @@ def test_each_measured_row_stands_beside_the_papers():
     ):
         assert long[metric, "ours"] == ours and long[metric, "paper"] == pytest.approx(published[metric], abs=0.005)
         assert long[metric, "difference"] == pytest.approx(ours - published[metric], abs=0.0051)
+
+
+def test_fewer_seeds_of_a_method_are_told():
+    rows = pd.DataFrame({"method": ["CE", "CE", "SRAT-CE"], "seed": [0, 1, 0], "kind": "clean"})
+    assert tables.seeds_in(rows) == "1 to 2" and tables.seeds_in(rows[:2]) == "2"
 
 
 @pytest.mark.parametrize(

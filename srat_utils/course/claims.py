@@ -4,7 +4,7 @@ python -m srat_utils.course.claims          writes results/claims.csv from what 
 
 Every difference is taken so that it is positive where the paper says that something rises, or is above something else.
 Where the paper says that nothing happens, the difference is the change that should not be there.  Verdicts are those of
-`effects.judge`: Holm's correction runs over the claims of one notebook, stage and attack, as its table shows them.
+`effects.judge`: Holm's correction runs over all that a notebook's table shows of one stage: clean, under PGD-20 and STRONG.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EVERY, EXTREME, PAIRS = "every set", "the larger ratio", "every pair"
 class Stage:
     """One data set with one schedule on which claims are judged.
 
-    base: the settings that all its runs share.  stored: fingerprint → run.  seeds: those to look for.
+    base: the settings that all its runs share.  stored: fingerprint → run.  seeds: those to look for; None: all that are stored.
     features: fingerprint → measures of separability, one row (images, measure) each; see `results.separability`.
     sets, pairs: what "every set" and "every pair" mean here; None: all four of the data set.
     """
@@ -49,10 +49,14 @@ class Stage:
     name: str
     base: Config
     stored: Mapping[str, Run]
-    seeds: Sequence[int] = range(studies.TARGET_SEEDS["digits"])
+    seeds: Sequence[int] | None = None
     features: pd.DataFrame = field(default_factory=pd.DataFrame)
     sets: tuple[str, ...] | None = None
     pairs: tuple[tuple[str, str], ...] | None = None
+
+    def __post_init__(self):
+        if self.seeds is None:
+            object.__setattr__(self, "seeds", sorted({run.config.seed for run in self.stored.values()}))
 
     @property
     def only_extreme(self) -> bool:
@@ -71,18 +75,18 @@ class Stage:
         settings |= {"seed": seed} | ({"epochs": times * self.base.epochs} if times > 1 else {})
         return [studies.of_set(self.base, one, classes=pair, **settings) for one, pair in product(sets, pairs)]
 
-    def runs(self, *sides: dict) -> list[list[Run]]:
-        """The runs of each side, of the seeds that all of them have."""
+    def runs(self, protocol: Protocol, *sides: dict) -> list[list[Run]]:
+        """The runs of each side, of the seeds on which all of them are tested under the protocol."""
         found = [[] for _ in sides]
         for seed in self.seeds:
             of_seed = [[self.stored.get(config.fingerprint) for config in self.configs(seed, **side)] for side in sides]
-            if all(run is not None for runs in of_seed for run in runs):
+            if all(run is not None and run.evaluated(protocol) for runs in of_seed for run in runs):
                 for all_seeds, runs in zip(found, of_seed, strict=True):
                     all_seeds.extend(runs)
         return found
 
     def contrast(self, sides: Sequence[tuple[float, dict, str]], measure: str, protocol: Protocol) -> Effect | None:
-        runs = self.runs(*(settings for _, settings, _ in sides))
+        runs = self.runs(protocol, *(settings for _, settings, _ in sides))
         return effects.contrast(
             [(sign, own, kind) for (sign, _, kind), own in zip(sides, runs, strict=True)], measure, protocol
         )
@@ -145,7 +149,7 @@ def of_level(settings: dict, bound: float, measure: str, kind: str):
     """bound − accuracy, in percent."""
 
     def found(stage: Stage, protocol: Protocol) -> Effect | None:
-        (runs,) = stage.runs(settings)
+        (runs,) = stage.runs(protocol, settings)
         if not runs:
             return None
         level = effects.level(runs, measure, kind, protocol)
@@ -161,7 +165,7 @@ def given_up(settings: dict, kind: str, expected: int):
     """How many rare classes have an accuracy of 0, above the number that is expected."""
 
     def found(stage: Stage, protocol: Protocol) -> Effect | None:
-        (runs,) = stage.runs(settings)
+        (runs,) = stage.runs(protocol, settings)
         counts = []
         for run in runs:
             rows = run.evaluate(protocol)
@@ -395,19 +399,19 @@ def every_claim() -> list[Claim]:
 def judged(claims: Iterable[Claim], stage: Stage, attacks: Mapping[str, Protocol] = ATTACKS) -> pd.DataFrame:
     """One row per claim and attack: the claim's columns, stage, attack ("none" where all is clean), then those of `effects.judge`.
 
-    Holm's correction runs over the rows of one notebook and attack.
+    Holm's correction runs over the rows of one notebook.
     """
-    rows: dict[tuple, list[tuple[Claim, Effect | None]]] = {}
+    rows: dict[str, list[tuple[Claim, str, Effect | None]]] = {}
     for claim in claims:
         for attack, protocol in {"none": PAPER}.items() if claim.clean else attacks.items():
-            rows.setdefault((claim.notebook, attack), []).append((claim, claim.found(stage, protocol)))
+            rows.setdefault(claim.notebook, []).append((claim, attack, claim.found(stage, protocol)))
     parts = []
-    for (_, attack), table in rows.items():
+    for table in rows.values():
         about = pd.DataFrame(
-            [(c.section, c.words, c.shown, c.notebook, stage.name, attack, c.paper) for c, _ in table],
+            [(c.section, c.words, c.shown, c.notebook, stage.name, attack, c.paper) for c, attack, _ in table],
             columns=["section", "claim", "shown", "notebook", "stage", "attack", "paper"],
         )
-        found = effects.judge(dict(enumerate(effect for _, effect in table))).reset_index(drop=True)
+        found = effects.judge(dict(enumerate(effect for _, _, effect in table))).reset_index(drop=True)
         parts.append(pd.concat([about, found], axis=1))
     ledger = pd.concat(parts, ignore_index=True)
     order = {claim.shown: number for number, claim in enumerate(claims)}
@@ -497,10 +501,17 @@ def stages() -> list[Stage]:
             photographs,
             results.read("cifar10-laptop"),
             features=results.separability("cifar10-laptop"),
+            sets=studies.JUDGED,
+            pairs=own_pair,
+        ),
+        Stage(
+            "the paper's own",
+            Config("cifar10"),
+            results.read("cifar10"),
+            features=results.separability("cifar10"),
             sets=studies.imbalances("cifar10")[1::2],
             pairs=own_pair,
         ),
-        Stage("the paper's own", Config("cifar10"), results.read("cifar10"), [0], pairs=own_pair),
     ]
 
 

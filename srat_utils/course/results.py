@@ -88,8 +88,10 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
 
 
 def stage_of(config: Config) -> str:
-    """What a run's numbers may be compared with: its data set's runs, but CIFAR-10 on the laptop's network is no run of the paper's."""
-    return f"{config.dataset}-laptop" if on_laptop(config) else config.dataset
+    """What a run's numbers may be compared with: its data set's runs, but CIFAR-10 on another network is no run of the paper's."""
+    if config.dataset not in HOSTED or config.model == "resnet18":
+        return config.dataset
+    return f"{config.dataset}-laptop" if on_laptop(config) else f"{config.dataset}-{config.model}"
 
 
 def on_laptop(config: Config) -> bool:
@@ -119,7 +121,9 @@ def comparable(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
     )
     if len(tests) > 1 or len(attacks) > 1:
         differ = f"{len(tests)} test sets" if len(tests) > 1 else f"the attacks {sorted(attacks)}"
-        raise ValueError(f"{path.name} holds one test set under one list of attacks, and these runs have {differ}")
+        raise ValueError(
+            f"{path} holds one test set under one list of attacks, and these runs have {differ}; move its folder aside to keep them"
+        )
 
 
 def pack(path: Path, outcomes: Mapping[str, Outcomes]) -> None:

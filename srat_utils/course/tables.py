@@ -43,6 +43,12 @@ def in_layout(summaries: pd.DataFrame, kind: str, statistic: str = "mean") -> pd
     return pd.concat(parts, axis=1, names=COLUMNS).loc[order]
 
 
+def seeds_in(summaries: pd.DataFrame) -> str:
+    """How many seeds the methods of `sweeps.tidy(…, "method", "seed")` have: "3", or "1 to 3" where some have fewer."""
+    few, most = summaries.groupby("method")["seed"].nunique().agg(["min", "max"])
+    return f"{most}" if few == most else f"{few} to {most}"
+
+
 def marked(mean: pd.DataFrame, std: pd.DataFrame | None = None, collapsed: Collection[tuple] = ()) -> pd.DataFrame:
     """The numbers as HTML text: the best of a column bold, the best of each prediction loss underlined.
 
@@ -104,15 +110,15 @@ def titled(title: str, mean: pd.DataFrame, std: pd.DataFrame | None = None, coll
 def against_paper(runs: Iterable[Run]) -> pd.DataFrame:
     """The rows of Tables 1–4 that were run in the paper's setting: its numbers, ours (means over seeds), the differences.
 
-    Index (dataset, imbalance, method, epochs, seeds); columns (accuracy and classes, "paper" | "ours" | "difference"), in
-    percent and points.  Only length of the schedule, seed, precision and compilation may differ from `Config.paper`.
+    Index (dataset, imbalance, method, epochs, precision, compile, seeds); columns (accuracy and classes, "paper" | "ours" |
+    "difference"), in percent and points.  Only length of the schedule, seed, precision and compilation may differ from `Config.paper`.
     """
     own = [run for run in runs if in_papers_setting(run.config)]
     if not own:
         return pd.DataFrame()
-    rows = tidy(own, "dataset", "imbalance", "method", "epochs", "seed")
+    cell = ["dataset", "imbalance", "method", "epochs", "precision", "compile"]
+    rows = tidy(own, *cell, "seed")
     rows["accuracy"] = rows["kind"].map({"clean": "standard", "robust": "robust"})
-    cell = ["dataset", "imbalance", "method", "epochs"]
     means = rows.groupby([*cell, "accuracy"])[["overall", "under"]].mean().unstack()
     means.columns = [f"{accuracy}_{classes}" for classes, accuracy in means.columns]
     means = means.assign(seeds=rows.groupby(cell)["seed"].nunique()).reset_index()

@@ -82,7 +82,7 @@ def ladder(left: Mapping[str, pd.DataFrame], title: str = "") -> Picture:
                 range(len(table)),
                 table[panel],
                 color=CLASS_COLOURS[number],
-                marker=MARKS[number],
+                marker=MARKS[number % len(MARKS)],
                 markersize=5,
                 label=name,
             )
@@ -176,13 +176,15 @@ def budget_explorer(
 ) -> Panels:
     """Accuracy against ε for several networks, and one image as each of them is attacked.
 
-    curves: network → accuracy in percent by ε.  shown: network → the attacked image [C,H,W] at this ε.  read: what it reads.
+    curves: network → accuracy in percent by ε, of at most three.  shown: network → the attacked image [C,H,W] at this ε.  read: what it reads.
     """
     chart = Chart((-0.02, 1.05), (-2, 108), width=430, height=290, title="accuracy (%) under PGD-20", x_label="ε")
     chart.ticks([0, 0.2, 0.4, 0.6, 0.8, 1]).y_ticks([0, 50, 100]).line(
         [eps] * 2, [-2, 108], "#444", dash="2 3", width=1
     )
     said, images = [], []
+    if len(curves) > 3:
+        raise ValueError(f"three networks can be told apart here, and there are {len(curves)}")
     for (name, curve), colour, dash in zip(curves.items(), (WELL, UNDER, "#009E73"), ("", "6 4", "2 3"), strict=False):
         chart.line(curve.index, curve, colour, dash=dash).points(curve.index, curve, colour, triangle=bool(dash))
         chart.text(eps, curve[eps], f"{curve[eps]:.0f}", colour=colour, dx=6, dy=-7)

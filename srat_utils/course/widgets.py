@@ -104,7 +104,8 @@ def switched(control: Control, children: Sequence[ipywidgets.Widget]) -> ipywidg
 def live(draw: Callable[..., Picture], **controls: ipywidgets.Widget) -> None:
     """Controls above a chart that `draw(**values)` makes anew whenever one of them moves.
 
-    An error in `draw` stands in the place of the chart.  Where no widget can be shown, the first chart is.
+    An error in the first `draw` is raised; a later one stands in the place of the chart.  Where no widget can be shown, the first
+    chart is.
     """
     chart = draw(**values(controls))
     box = ipywidgets.VBox([*map(in_line, controls.values()), following(draw, controls)[0]])
