@@ -592,3 +592,19 @@ def test_stored_outcomes_of_another_test_are_not_handed_out(runs, store, tmp_pat
     more = CONFIGS[0].replace(evaluation_steps=3)
     results.export(sweep([more], jobs=1, store=store, progress=False), tmp_path / "x")
     assert results.held(CONFIGS[0], both, tmp_path) and results.held(more, both, tmp_path) is None
+
+
+def test_features_of_a_network_that_came_out_otherwise_are_forgotten(runs, tmp_path):
+    first, *others = runs
+    results.export(runs, tmp_path)
+    results.export_features(first, tmp_path, per_class=5, components=8)
+    results.export_separability(runs, tmp_path)
+    results.export(runs, tmp_path)  # the same: everything stays
+    assert results.features_of(first.config, tmp_path) and len(results.separability("digits", tmp_path)) == 2 * len(runs)
+    said = first.outcomes()
+    turned = {name: (own + 1) % 10 for name, own in said.predictions.items()}
+    again = Run(first.config, None, first.provenance, {"paper": Outcomes(said.test, said.labels, turned)})
+    results.export([again], tmp_path)
+    assert results.features_of(first.config, tmp_path) is None
+    left = {key for key, _ in results.separability("digits", tmp_path).index}
+    assert left == {run.config.fingerprint for run in others}

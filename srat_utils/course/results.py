@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -58,11 +58,17 @@ def export(
         said = {protocol: [run.outcomes(protocol) for run in chosen] for protocol in protocols}
         with locked(home, "writing"):
             files: dict[Path, dict[str, Outcomes]] = {}
+            other = (
+                set()
+            )  # the same training once more, whose network came out otherwise: on another machine, with another torch
             for protocol, outcomes in said.items():
                 for run, own in zip(chosen, outcomes, strict=True):
                     path = home / "outcomes" / f"{task_of(run.config)}-{protocol.name}.npz"
                     if path not in files:
                         files[path] = packed(path)
+                    known = files[path].get(run.config.fingerprint, own)
+                    if not all(np.array_equal(said, own.predictions.get(name)) for name, said in known.predictions.items()):
+                        other.add(run.config.fingerprint)
                     files[path][run.config.fingerprint] = own
             for path, whole in files.items():
                 comparable(path, whole)
@@ -73,6 +79,7 @@ def export(
                 rows = [run.history.map("{:.6g}".format).assign(fingerprint=run.config.fingerprint) for run in chosen]
                 write_rows(home / "history.csv", pd.concat(rows))
             write_rows(home / "runs.csv", pd.DataFrame(map(row, chosen), dtype=str))
+            forget_features(home, other)
     _read.cache_clear()
 
 
@@ -176,6 +183,17 @@ def export_features(run: Run, folder: Path | None = None, *, per_class: int = 10
             np.savez_compressed(file, features=z, labels=sample.labels)
 
     write(target, save)
+
+
+def forget_features(home: Path, fingerprints: Collection[str]) -> None:
+    """Remove what was written of the features of networks that are no longer those of `home`'s rows."""
+    for each in fingerprints:
+        (home / f"features-{each}.npz").unlink(missing_ok=True)
+    path = home / "separability.csv"
+    if fingerprints and path.exists():
+        rows = pd.read_csv(path, dtype=str)
+        kept = rows[~rows["fingerprint"].isin(fingerprints)]
+        write(path, lambda path: kept.to_csv(path, index=False))
 
 
 def features_of(config: Config, folder: Path | None = None) -> tuple[np.ndarray, np.ndarray] | None:
