@@ -20,8 +20,7 @@ from .models import cpu_threads
 from .pictures import memory
 from .records import ConfigError
 from .sources import KNOWN
-from .store import RunError
-from .training import Job, State, TrainingError, batches_told, resolve_device, step, training_facts
+from .training import Job, State, batches_told, resolve_device, step, training_facts
 
 LONG, HOUR = 60.0, 3600.0  # seconds: worth a word before it starts; worth advice
 ENOUGH = 0.3  # seconds that a measured step takes, at least, if the batch allows it
@@ -217,7 +216,7 @@ def total(work: Iterable[Work], load: Callable[[Config], Split]) -> float:
         )
         try:
             one = plan(config, load(config), known.get(kind))
-        except (DataError, ConfigError, TrainingError, RunError):  # it will be told of when its turn comes
+        except (DataError, ConfigError, RuntimeError):  # it will be told of when its turn comes
             continue
         known[kind] = one.cost
         seconds += training * one.training + one.looking(looks)

@@ -19,7 +19,7 @@ from srat_utils.effects import (
     paired,
     word,
 )
-from srat_utils.evaluation import Outcomes
+from srat_utils.evaluation import STRONG, Outcomes
 from srat_utils.runs import Run
 
 
@@ -118,6 +118,7 @@ def test_p_and_interval_say_the_same():
 
 # Promises, kept on simulated runs.
 
+NAMES = [attack.name for attack in STRONG.attacks(Config())]
 NULLS = [  # accuracy, seeds, and the parts of the latent variance
     pytest.param(0.5, 3, {"shared": 0.2, "image": 0.1, "seed": 0.3}, id="half right, seeds differ much"),
     pytest.param(0.5, 3, {"shared": 0.2, "image": 0.6, "seed": 0.002}, id="half right, images differ much"),
@@ -355,9 +356,9 @@ def made_up_runs(generator, seeds, *, tests=1, images=40, accuracy=0.7, settings
         labels = np.arange(images, dtype=np.int16) % 10
         for setting in range(settings):
             for seed in seeds:
-                right = generator.random((3, images)) < accuracy
+                right = generator.random((1 + len(NAMES), images)) < accuracy
                 said = np.where(right, labels, (labels + 1) % 10).astype(np.int16)
-                outcomes = Outcomes(f"test {test}", labels, dict(zip(("clean", "a@0.2", "b@0.2"), said, strict=True)))
+                outcomes = Outcomes(f"test {test}", labels, dict(zip(("clean", *NAMES), said, strict=True)))
                 config = Config(seed=seed, imbalance=("step-10", "step-25")[setting])
                 made.append(Run(config, None, {"class_counts": counts}, {"strong": outcomes}))
     return made
@@ -367,7 +368,7 @@ def accuracy(run, kind, chosen):
     outcomes = run.said["strong"]
     right = outcomes.predictions["clean"] == outcomes.labels
     if kind == "robust":
-        right = right & np.all([outcomes.predictions[a] == outcomes.labels for a in ("a@0.2", "b@0.2")], axis=0)
+        right = right & np.all([outcomes.predictions[a] == outcomes.labels for a in NAMES], axis=0)
     return 100 * np.mean([right[outcomes.labels == c].mean() for c in chosen])
 
 
@@ -458,7 +459,7 @@ def test_overall_weighs_test_sets_alike():
         ("a", small, small),
         ("b", large, np.where(np.arange(60) < 30, large, (large + 1) % 10)),
     ):
-        outcomes = Outcomes(test, labels, {"clean": said.astype(np.int16), "a@0.2": labels, "b@0.2": labels})
+        outcomes = Outcomes(test, labels, {"clean": said.astype(np.int16)} | dict.fromkeys(NAMES, labels))
         facts = {"class_counts": {str(c): 100 if c < 5 else 4 for c in range(10)}}
         made.append(Run(Config(), None, facts, {"strong": outcomes}))
     assert effects.level(made, "overall", "clean").estimate == pytest.approx((100 + 50) / 2)

@@ -600,7 +600,9 @@ def test_features_of_a_network_that_came_out_otherwise_are_forgotten(runs, tmp_p
     results.export_features(first, tmp_path, per_class=5, components=8)
     results.export_separability(runs, tmp_path)
     results.export(runs, tmp_path)  # the same: everything stays
-    assert results.features_of(first.config, tmp_path) and len(results.separability("digits", tmp_path)) == 2 * len(runs)
+    assert results.features_of(first.config, tmp_path) and len(results.separability("digits", tmp_path)) == 2 * len(
+        runs
+    )
     said = first.outcomes()
     turned = {name: (own + 1) % 10 for name, own in said.predictions.items()}
     again = Run(first.config, None, first.provenance, {"paper": Outcomes(said.test, said.labels, turned)})
