@@ -67,7 +67,9 @@ def export(
                     if path not in files:
                         files[path] = packed(path)
                     known = files[path].get(run.config.fingerprint, own)
-                    if not all(np.array_equal(said, own.predictions.get(name)) for name, said in known.predictions.items()):
+                    if not all(
+                        np.array_equal(said, own.predictions.get(name)) for name, said in known.predictions.items()
+                    ):
                         other.add(run.config.fingerprint)
                     files[path][run.config.fingerprint] = own
             for path, whole in files.items():
