@@ -101,13 +101,13 @@ def accuracies(run, frames: dict[str, pd.DataFrame]) -> str:
         cells = [with_interval(*frame.iloc[position][["accuracy", "images"]]) for frame in columns.values()]
         label = f"{name} (rare)" if run.rare[position] else name
         rows.append([label, trained, columns["clean"].iloc[position]["images"], *cells])
+
+    def over_all(frame: pd.DataFrame) -> str:
+        images = int(frame["images"].sum())
+        return with_interval((frame["accuracy"] * frame["images"]).sum() / max(1, images), images)
+
     total = int(columns["clean"]["images"].sum())
-    overall = [
-        with_interval((frame["accuracy"] * frame["images"]).sum() / max(1, n), n)
-        for frame in columns.values()
-        for n in [int(frame["images"].sum())]
-    ]
-    rows.append(["all images", sum(run.provenance["class_counts"].values()), total, *overall])
+    rows.append(["all images", sum(run.provenance["class_counts"].values()), total, *map(over_all, columns.values())])
     rows.append(["mean over classes", "", "", *(f"{frame['accuracy'].mean():.1f}" for frame in columns.values())])
     return markdown(rows)
 

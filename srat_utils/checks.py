@@ -263,12 +263,14 @@ def guessing(trial: Trial) -> tuple[bool, str]:
     return not exceed(int(wrong.sum()), len(wrong), 0.75 * (1 - chance)), seen
 
 
-@check("classes", "take APGD(loss='targeted'), which climbs the margin below four classes")
+@check("classes", "take APGD(loss='targeted') with at most C − 1 targets, and below four classes APGD(loss='ce')")
 def classes(trial: Trial) -> tuple[bool | None, str]:
-    """DLR needs three classes.  A note below four, where AutoAttack as published would stop."""
+    """DLR needs three classes and targeted DLR four: with fewer, another attack runs than is named.  A note where only AutoAttack as
+    published would stop.
+    """
     number, loss = trial.logits.shape[1], getattr(trial.attack, "loss", None)
-    if loss == "dlr" and number < 3:
-        return False, f"{number}, too few for {trial.attack.name}"
+    if (loss == "dlr" and number < 3) or (loss == "targeted" and (number < 4 or trial.attack.targets >= number)):
+        return False, f"{number}, too few for {trial.attack.name} with {trial.attack.targets} targets"
     return (True if number >= 4 else None), f"{number}"
 
 

@@ -96,14 +96,10 @@ class Classifier(nn.Module):
         their size or channels are not those that the network was trained on.
         """
         images = as_images(images, self.spec.size, self.spec.channels)
-        device, modes = self.head.weight.device, {module: module.training for module in self.modules()}
-        self.eval()
-        try:
+        device = self.head.weight.device
+        with in_mode(self, training=False):
             batches = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).split(at_once(self.spec.size, 256))
             probabilities = torch.cat([self(x.to(device).float() / 255).softmax(1).cpu() for x in batches]).numpy()
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
         return np.asarray(self.spec.classes)[probabilities.argmax(1)], probabilities
 
     def program(self) -> torch.export.ExportedProgram:
@@ -141,6 +137,17 @@ class ConvNorm(nn.Sequential):
             self[0].weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
         return weight.detach().to(dtype), bias.detach().to(dtype)
+
+
+@contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[nn.Module]:
+    """The model in train or eval mode; afterwards each module is in its own again, which `model.train(before)` would not do."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.train(training)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager

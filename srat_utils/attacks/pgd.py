@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..models import folded
+from ..models import folded, in_mode
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -76,15 +76,12 @@ def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
 
     training=True attacks in train mode instead, as some libraries do: batch norm then uses and updates batch statistics.
     """
-    modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
-        model.train(training).requires_grad_(False)
-        with nullcontext() if training else folded(model):
+        model.requires_grad_(False)
+        with in_mode(model, training=training), nullcontext() if training else folded(model):
             yield model
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for parameter, flag in wanted.items():
             parameter.requires_grad = flag
 

@@ -58,9 +58,7 @@ def export(
         said = {protocol: [run.outcomes(protocol) for run in chosen] for protocol in protocols}
         with locked(home, "writing"):
             files: dict[Path, dict[str, Outcomes]] = {}
-            other = (
-                set()
-            )  # the same training once more, whose network came out otherwise: on another machine, with another torch
+            other = set()  # trained once more, elsewhere, and come out otherwise: their features are of another network
             for protocol, outcomes in said.items():
                 for run, own in zip(chosen, outcomes, strict=True):
                     path = home / "outcomes" / f"{task_of(run.config)}-{protocol.name}.npz"

@@ -78,7 +78,7 @@ PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
 # In results/, under both protocols: complete of the digits; of photographs the first is under way.  `make results` goes on.
 STORED_SEEDS = {"digits": 10, "cifar10": 3}
-JUDGED = ("exp-100",)  # the sets of photographs that have these seeds: over them a claim on every set is judged
+JUDGED = ("exp-100",)  # of photographs: where most methods have these seeds, a claim on every set is judged
 TARGET_SEEDS = {"digits": 10, "cifar10": 3, "svhn": 3}
 
 BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
@@ -489,7 +489,7 @@ def main(arguments: list[str] | None = None) -> None:
             else:
                 results.export(runs, folder, protocols=protocols)
         except ValueError as problem:  # results of other images are there: no reason to stop the training
-            refused[f"not written to {folder}: {problem}; the runs are in {default_store()}"] = None
+            refused[f"some are not written to {folder}: {problem}; they are in {default_store()}"] = None
 
     cluster = joblib.parallel_config("dask", scheduler_host=options.cluster) if options.cluster else nullcontext()
     started, done = time.monotonic(), []
@@ -505,8 +505,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
             write(runs, protocols)  # what an earlier call left unwritten
             done.append({run.config.name for run in runs})
-    print(f"{len(done[0])} of {len({config.name for config in configs})} runs are finished and written to {folder}")
-    print(*refused, sep="\n", end="")
+    whole = f"{len(done[0])} of {len({config.name for config in configs})} runs are finished"
+    print(*(f"{whole}; {why}" for why in refused), *([] if refused else [f"{whole} and written to {folder}"]), sep="\n")
 
 
 if __name__ == "__main__":

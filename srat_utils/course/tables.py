@@ -111,7 +111,8 @@ def against_paper(runs: Iterable[Run]) -> pd.DataFrame:
     """The rows of Tables 1–4 that were run in the paper's setting: its numbers, ours (means over seeds), the differences.
 
     Index (dataset, imbalance, method, epochs, precision, compile, seeds); columns (accuracy and classes, "paper" | "ours" |
-    "difference"), in percent and points.  Only length of the schedule, seed, precision and compilation may differ from `Config.paper`.
+    "difference"), in percent and points.  Only length of the schedule, seed, precision and compilation may differ from
+    `Config.paper`.
     """
     own = [run for run in runs if in_papers_setting(run.config)]
     if not own:

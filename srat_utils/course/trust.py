@@ -176,7 +176,8 @@ def budget_explorer(
 ) -> Panels:
     """Accuracy against ε for several networks, and one image as each of them is attacked.
 
-    curves: network → accuracy in percent by ε, of at most three.  shown: network → the attacked image [C,H,W] at this ε.  read: what it reads.
+    curves: network → accuracy in percent by ε, of at most three.  shown: network → the attacked image [C,H,W] at this ε.
+    read: network → what it reads.
     """
     chart = Chart((-0.02, 1.05), (-2, 108), width=430, height=290, title="accuracy (%) under PGD-20", x_label="ε")
     chart.ticks([0, 0.2, 0.4, 0.6, 0.8, 1]).y_ticks([0, 50, 100]).line(
