@@ -38,7 +38,6 @@ from srat_utils.attacks import APGD, PGD, Square, pgd  # noqa: E402
 from srat_utils.images import ImageDataset  # noqa: E402
 from srat_utils.models import Classifier, Spec, cpu_threads  # noqa: E402
 from srat_utils.provenance import VERSIONS, hardware  # noqa: E402
-from srat_utils.terms import Facts  # noqa: E402
 from srat_utils.training import Job, State, fit, train_epoch  # noqa: E402
 
 FOLDER = ROOT / "results" / "benchmarks"
@@ -169,7 +168,7 @@ def our_epoch(config: Config, dataset: ImageDataset, device: torch.device) -> Ca
     state = State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
     weight = torch.ones(10, device=device)
-    job = Job.of(config, state, Facts(dataset.counts, state.model.width, device))
+    job = Job.of(config, state)
     return partial(train_epoch, config, job, state, images, labels, weight)
 
 

@@ -20,7 +20,7 @@ from .models import cpu_threads
 from .pictures import memory
 from .records import ConfigError
 from .sources import KNOWN
-from .training import Job, State, batches_told, resolve_device, step, training_facts
+from .training import Job, State, batches_told, resolve_device, step
 
 LONG, HOUR = 60.0, 3600.0  # seconds: worth a word before it starts; worth advice
 ENOUGH = 0.3  # seconds that a measured step takes, at least, if the batch allows it
@@ -230,8 +230,7 @@ def measured(config: Config, dataset: ImageDataset) -> Cost:
     """
     device = resolve_device(config.device)
     state = State.fresh(config.replace(compile=False), dataset, device)
-    facts = training_facts(config, dataset, state.model)
-    job, light = (Job.of(c, state, facts) for c in (config, config.replace(attack_steps=min(1, config.attack_steps))))
+    job, light = (Job.of(c, state) for c in (config, config.replace(attack_steps=min(1, config.attack_steps))))
     images, labels = (torch.from_numpy(array[: config.batch_size].copy()) for array in (dataset.images, dataset.labels))
     x, y = images.permute(0, 3, 1, 2).contiguous().to(device).float() / 255, labels.to(device)
     w = torch.ones(len(dataset.classes), device=device)

@@ -25,9 +25,8 @@ from .places import remembered
 
 def penultimate(model: Classifier, dataset: ImageDataset, attack: PGD | None = None, *, seed: int = 0) -> np.ndarray:
     """Penultimate features, float32 [N,D], of the images as they are or, with an attack, of their adversarial examples."""
-    device = next(model.parameters()).device
-    images, labels = dataset.tensors(device)
-    generator = torch.Generator(device).manual_seed(seed)
+    images, labels = dataset.tensors(model.device)
+    generator = torch.Generator(model.device).manual_seed(seed)
     collected = []
     with cpu_threads(model.spec.architecture):
         number = at_once(images.shape[2:], BATCH)

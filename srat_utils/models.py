@@ -68,6 +68,10 @@ class Classifier(nn.Module):
         return self.head.weight.shape[1]
 
     @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """A name per logit, in their order: the columns of `predict`'s probabilities."""
         return self.spec.classes
@@ -96,10 +100,9 @@ class Classifier(nn.Module):
         their size or channels are not those that the network was trained on.
         """
         images = as_images(images, self.spec.size, self.spec.channels)
-        device = self.head.weight.device
         with in_mode(self, training=False):
             batches = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).split(at_once(self.spec.size, 256))
-            probabilities = torch.cat([self(x.to(device).float() / 255).softmax(1).cpu() for x in batches]).numpy()
+            probabilities = torch.cat([self(x.to(self.device).float() / 255).softmax(1).cpu() for x in batches]).numpy()
         return np.asarray(self.spec.classes)[probabilities.argmax(1)], probabilities
 
     def program(self) -> torch.export.ExportedProgram:

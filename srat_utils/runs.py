@@ -226,7 +226,7 @@ class Run:
     @cached_property
     def findings(self) -> list[checks.Finding]:
         """Whether its robustness is real, judged on its test images: see `checks.run`."""
-        images, labels = self.data.test.tensors(next(self.model.parameters()).device)
+        images, labels = self.data.test.tensors(self.model.device)
         size = at_once(images.shape[2:], 10 * checks.SAMPLE)
         with cpu_threads(self.config.model, self.config.threads):
             return checks.run(

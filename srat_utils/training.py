@@ -59,10 +59,6 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def training_facts(config: Config, dataset: ImageDataset, model: Classifier) -> Facts:
-    return Facts(dataset.counts, config.projection or model.width, model.head.weight.device)
-
-
 def moving_average(model: Classifier, decay: float | None) -> AveragedModel | None:
     """The exponential moving average of weights and batch-norm statistics, which starts at the first step's."""
     if decay is None:
@@ -88,9 +84,11 @@ class Epoch:
 class State:
     """All that a training run carries from one step to the next.
 
-    epoch: the one under way; None between two of them.  averaged: the moving average of the weights, if asked for.
+    facts: what the terms know of the training set and the network.  epoch: the one under way; None between two of them.
+    averaged: the moving average of the weights, if asked for.
     """
 
+    facts: Facts
     model: Classifier
     objective: Objective
     optimizer: torch.optim.SGD
@@ -111,7 +109,7 @@ class State:
         model = Spec(config.model, channels, size, dataset.classes, *kind).build(config.seed).to(device)
         if config.compile:
             model.body.compile()
-        facts = training_facts(config, dataset, model)
+        facts = Facts(dataset.counts, config.projection or model.width, device)
         budget = config.recipe.budget.build(facts) if config.recipe.budget else Budget()
         objective = Objective(config.recipe.terms, facts, budget)
         optimizer = torch.optim.SGD(
@@ -120,7 +118,7 @@ class State:
         )  # fmt: skip
         order = torch.Generator().manual_seed(config.seed)
         noise = torch.Generator(device).manual_seed(config.seed)
-        return cls(model, objective, optimizer, order, noise, averaged=moving_average(model, config.averaging))
+        return cls(facts, model, objective, optimizer, order, noise, averaged=moving_average(model, config.averaging))
 
     @property
     def result(self) -> Classifier:
@@ -171,11 +169,11 @@ class Job:
     progress: float = 0.0  # the fraction of the epochs that is over
 
     @classmethod
-    def of(cls, config: Config, state: State, facts: Facts) -> Job:
+    def of(cls, config: Config, state: State) -> Job:
         recipe = config.recipe
         return cls(
             objective=state.objective,
-            inner=INNER[config.attack_loss](recipe.terms[0], facts),
+            inner=INNER[config.attack_loss](recipe.terms[0], state.facts),
             attack=config.training_attack if config.adversarial else None,
             attack_training=config.attack_batch_norm == "train",
             update=recipe.update,
@@ -223,7 +221,7 @@ def fit(
     device = resolve_device(config.device)
     state = state or State.fresh(config, dataset, device)
     images, labels = dataset.tensors(device)
-    job = Job.of(config, state, training_facts(config, dataset, state.model))
+    job = Job.of(config, state)
     with cpu_threads(config.model, config.threads):
         for epoch in range(len(state.history), config.epochs):
             rate, w = learning_rate(config, epoch), class_weights(config, dataset.counts, epoch, dataset.under)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from srat_utils import ELEVEN, METHODS, PAPER, Config, load_dataset, sweep
-from srat_utils.course import after, results
+from srat_utils.course import after, compare, results
 from srat_utils.methods import Method
 from srat_utils.terms import CE
 from srat_utils.weights import Deferred
@@ -53,7 +53,7 @@ def test_pictures_say_their_numbers():
     counts = {"a": [8, 8, 1], "b": [9, 3, 1]}
     said = after.positives({"a": ([8, 8, 1], 4), "b": ([9, 3, 1], 2)}, queue=0).alt
     assert "queue of 0" in said and said.endswith("b: 66.7, 16.7, 0.")
-    assert "5.6, 8" in after.budgets({"a": [0.7, 1.0, 31]}, counts, 8, "without a cap").alt
+    assert "5.6, 8" in after.budgets({"a": [0.7, 1.0, 31]}, counts, 8, "of 255", "without a cap").alt
 
 
 def test_what_is_stored_for_all_methods_is_taken_and_else_a_few_of_the_first_seed(tmp_path):
@@ -67,11 +67,11 @@ def test_what_is_stored_for_all_methods_is_taken_and_else_a_few_of_the_first_see
         adversarial=False,
     )
     configs = [tiny.replace(method=m, seed=s) for s in (0, 1) for m in ("CE", "AT-BSL")]
-    assert after.at_hand(configs, ["AT-BSL"], tmp_path) == [configs[1]]
+    assert results.whole_seeds(configs, ["AT-BSL"], tmp_path) == [configs[1]]
     runs = sweep(configs[1:], jobs=1, store=tmp_path / "store", progress=False)
     results.export(runs, tmp_path)
-    assert after.at_hand(configs, ["AT-BSL"], tmp_path) == configs[2:]
-    table = after.against(runs[1:], ["CE"], "overall", "clean", PAPER)
+    assert results.whole_seeds(configs, ["AT-BSL"], tmp_path) == configs[2:]
+    table = compare.against(runs[1:], ["CE"], "overall", "clean", PAPER)
     ce, bsl = (run.summary().loc["clean", "overall"] for run in runs[1:])
     assert table.index.tolist() == ["AT-BSL − CE"]
     assert table["difference"].iloc[0] == pytest.approx(bsl - ce) and table["verdict"].iloc[0] == "undecided"

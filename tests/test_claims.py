@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from srat_utils import Config, effects
-from srat_utils.course import claims, studies
-from srat_utils.course.claims import Stage, every_claim, judged
+from srat_utils.course import claims, compare, stages, studies
+from srat_utils.course.claims import judged
+from srat_utils.course.evidence import EXTREME, Stage
+from srat_utils.course.paper_claims import every_claim
 from srat_utils.evaluation import PAPER, STRONG, Outcomes
 from srat_utils.runs import Run
 
@@ -68,7 +70,7 @@ def row(ledger, shown, attack):
 def test_twins_are_the_mean_over_four_sets_and_seeds(stage, ledger):
     for attack, protocol in claims.ATTACKS.items():
         ours, theirs = (
-            mean(stage, [BASE.replace(imbalance=i, method=m, seed=s) for i in studies.imbalances("digits") for s in SEEDS],
+            mean(stage, [BASE.replace(imbalance=i, method=m, seed=s) for i in stages.imbalances("digits") for s in SEEDS],
                  protocol, "robust", range(5, 10))
             for m in ("SRAT-Focal", "DRCB-Focal")
         )  # fmt: skip
@@ -183,7 +185,7 @@ def test_every_set_means_those_of_the_stage_and_the_smaller_ratio_is_not_made_up
     one, four = (judged(every_claim(), each) for each in (larger, stage))
     shown = "SRAT-CE − DRCB-CE, overall, clean"
     expected = effects.contrast(
-        [(sign, larger.runs(PAPER, {"imbalance": claims.EXTREME, "method": m})[0], "clean") for sign, m in ((1, "SRAT-CE"), (-1, "DRCB-CE"))],
+        [(sign, larger.runs(PAPER, {"imbalance": EXTREME, "method": m})[0], "clean") for sign, m in ((1, "SRAT-CE"), (-1, "DRCB-CE"))],
         "overall", PAPER,
     )  # fmt: skip
     assert np.isclose(row(one, shown, "none")["difference"], expected.estimate)
@@ -191,7 +193,7 @@ def test_every_set_means_those_of_the_stage_and_the_smaller_ratio_is_not_made_up
 
 
 def test_every_pair_means_those_of_the_stage(stage):
-    first, *_ = studies.pairs("digits")
+    first, *_ = stages.pairs("digits")
     own = dataclasses.replace(stage, pairs=(first,))
     shown = "rare class, clean, ρ = 200 − ρ = 1"
     (high, low) = (
@@ -210,14 +212,14 @@ def test_seeds_that_one_side_lacks_are_left_out(stage):
 
 
 def test_the_table_has_a_line_a_claim_and_a_column_an_attack(stage):
-    text = claims.table("05", stage).text
+    text = claims.table("05", stage.base, stage.stored.values(), stage.seeds).text
     assert "PGD-20" in text and "STRONG" in text and "the paper says" in text
     assert text.count("SRAT-LDAM − DRCB-LDAM") == 4
 
 
 def test_a_difference_without_an_interval_says_of_how_many_seeds_it_is():
     rows = effects.judge({"one": effects.from_seeds([3.0]), "ten": effects.from_seeds([3.0] * 10), "none": None})
-    words = rows.apply(claims.in_words, axis=1)
+    words = rows.apply(compare.in_words, axis=1)
     assert words.to_dict() == {
         "one": "+3.00, 1 seed: undecided",
         "ten": "+3.00, 10 seeds: undecided",

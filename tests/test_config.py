@@ -13,7 +13,7 @@ import torch
 
 from srat_utils import METHODS, Config, load_dataset
 from srat_utils.config import RECORDS, Threat
-from srat_utils.course.studies import STORED_SEEDS, for_mode
+from srat_utils.course.stages import STORED_SEEDS, for_mode
 from srat_utils.records import ConfigError
 from srat_utils.training import fit
 

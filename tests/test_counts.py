@@ -10,7 +10,6 @@ from torch.utils._pytree import tree_leaves
 
 from srat_utils import Config, load_dataset
 from srat_utils.attacks import PGD, pgd
-from srat_utils.terms import Facts
 from srat_utils.training import Job, State, train_epoch
 
 CONVOLUTIONS = 3  # of small-cnn
@@ -47,7 +46,7 @@ def counted(batches: int, attack_steps: int = 4, **changes) -> Counted:
     split = load_dataset("digits", imbalance="balanced", max_per_class=20)
     images, labels = (tensor[: 8 * batches] for tensor in split.train.tensors(torch.device("cpu")))
     state = State.fresh(config, split.train, torch.device("cpu"))
-    job = Job.of(config, state, Facts(split.train.counts, 64, torch.device("cpu")))
+    job = Job.of(config, state)
     with Counted() as counts:
         train_epoch(config, job, state, images, labels, torch.ones(10))
     return counts

@@ -10,8 +10,8 @@ PACKAGE = Path(srat_utils.__file__).parent
 SCIENCE = """images imbalance arrays pictures places progress sources data records weights losses models attacks batches
     terms budgets inner updates methods config training estimates evaluation checks features provenance store checkpoints
     cards runs sweeps effects selection""".split()  # noqa: SIM905
-COURSE = """svg plots paper tables theory planted trust panels shipped widgets exercises results studies choice compose claims
-    after""".split()  # noqa: SIM905
+COURSE = """svg plots paper tables compare theory planted trust panels shipped widgets exercises stages results studies choice compose
+    evidence paper_claims claims after""".split()  # noqa: SIM905
 
 
 def imports(path: Path, inside: tuple[str, ...]) -> set[str]:

@@ -62,8 +62,7 @@ def in_double(method: str, data, steps: int, *, bias: torch.Tensor | float = 0.0
     state.model.double()
     with torch.no_grad():
         state.model.head.bias += bias
-    facts = Facts(data.counts, state.model.width, CPU)
-    job = Job.of(config, state, facts)
+    job = Job.of(config, state)
     images, labels = data.tensors(CPU)
     weights = torch.ones(len(data.classes), dtype=torch.float64)
     for _ in range(steps):
@@ -469,7 +468,7 @@ def in_double_with(method: str, dataset: ImageDataset, rows: list[int], **settin
     with torch.no_grad():
         for name, value in state.model.head.state_dict().items():
             getattr(state.model.head, name).copy_(value[rows])
-    job = Job.of(config, state, Facts(dataset.counts, state.model.width, CPU))
+    job = Job.of(config, state)
     images, labels = dataset.tensors(CPU)
     for epoch in range(2):
         job, w = job.in_epoch(config, epoch), class_weights(config, dataset.counts, epoch)

@@ -12,8 +12,8 @@ from made_up import save
 import srat_utils
 from srat_utils import ELEVEN, PAPER, STRONG, Config, provenance, sources, sweep
 from srat_utils.attacks import PGD
-from srat_utils.course import claims, paper, results, studies
-from srat_utils.course.studies import for_mode, imbalances
+from srat_utils.course import claims, paper, results, stages, studies
+from srat_utils.course.stages import for_mode, imbalances
 from srat_utils.evaluation import Outcomes, Protocol
 from srat_utils.images import DataError
 from srat_utils.imbalance import class_counts
@@ -225,7 +225,7 @@ def test_each_committed_row_has_its_outcomes_under_both_attacks_and_the_stronger
 
 def test_the_ledger_is_that_of_the_stored_runs():
     """`python -m srat_utils.course.claims` was run after the last export."""
-    stage = claims.stages()[0]
+    stage = claims.all_stages()[0]
     some = [claim for claim in claims.every_claim() if claim.notebook in ("05", "06")]
     kept = claims.ledger().query("stage == 'digits'").set_index(["shown", "attack"])
     for _, row in claims.judged(some, stage).iterrows():
@@ -340,7 +340,7 @@ def test_class_balanced_weights_stand_among_the_ratios_of_figure_5():
 def test_studies_of_own_images_take_ratios_that_their_counts_allow(tmp_path, counts, ratios):
     dataset = of_counts(tmp_path, counts)
     assert imbalances(dataset) == tuple(f"{kind}-{ratio}" for kind in ("step", "exp") for ratio in ratios)
-    for mode in studies.MODES:
+    for mode in stages.MODES:
         base, _ = for_mode(mode, dataset)
         assert base.imbalance == "none"
         for imbalance in imbalances(dataset):
@@ -365,7 +365,7 @@ def test_of_too_few_images_in_a_class_no_study_is_made_and_it_says_so(tmp_path, 
 )  # fmt: skip
 def test_pairs_of_own_images_are_the_largest_with_the_smallest(tmp_path, counts, pairs):
     dataset = of_counts(tmp_path, list(counts))
-    assert list(studies.pairs(dataset)) == pairs
+    assert list(stages.pairs(dataset)) == pairs
     configs = studies.binary(for_mode("quick", dataset)[0], [0], [1.0])
     assert list(dict.fromkeys(config.classes for config in configs)) == pairs
     for config in configs:

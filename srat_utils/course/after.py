@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
 
-from .. import effects
 from ..budgets import Rarity
 from ..config import Config
-from ..evaluation import PAPER, STRONG, Protocol
 from ..images import ImageDataset, under_represented
 from ..methods import METHODS, Method
 from ..models import Classifier, cpu_threads
-from ..runs import Run
 from ..terms import Consistency, Separation
-from ..training import Job, State, resolve_device, step, training_facts
+from ..training import Job, State, resolve_device, step
 from ..updates import Plain
-from . import results
-from .plots import COLOURS, GROUP_HATCHES, GROUP_NAMES, KIND_NAMES, MARKERS, STYLES, Picture, dress, grid, group_legend
+from .plots import COLOURS, GROUP_NAMES, KIND_NAMES, MARKERS, STYLES, Picture, class_bars, dress, grid
 
 CLIMBS = {"cross-entropy": "CE", "method": "its own loss", "clean output": "KL from p(x)"}
 
@@ -64,8 +58,8 @@ def in_double(config: Config, dataset: ImageDataset, bias: torch.Tensor | float,
     state.model.double()
     with torch.no_grad():
         state.model.head.bias += bias
-    x, y = dataset.tensors(state.model.head.weight.device)
-    job = Job.of(config, state, training_facts(config, dataset, state.model))
+    x, y = dataset.tensors(state.model.device)
+    job = Job.of(config, state)
     with cpu_threads(config.model, config.threads):
         for _ in range(batches):
             some = torch.randperm(len(y), generator=state.order)[:32].to(y.device)
@@ -81,7 +75,7 @@ def passes(config: Config, dataset: ImageDataset) -> int:
     Counted, not timed: it does not depend on the machine, nor on what else it is doing.
     """
     state = State.fresh(config, dataset, torch.device("cpu"))
-    job = Job.of(config, state, training_facts(config, dataset, state.model)).in_epoch(config, config.epochs - 1)
+    job = Job.of(config, state).in_epoch(config, config.epochs - 1)
     x, y = (part[:8] for part in dataset.tensors(torch.device("cpu")))
     looks = []
     state.model.body.register_forward_hook(lambda body, images, features: looks.append(len(features)))
@@ -115,97 +109,14 @@ def chance_of_positive(counts: Sequence[int], others: int) -> np.ndarray:
 def positives(sets: Mapping[str, tuple[Sequence[int], int]], queue: int) -> Picture:
     """Share of anchors with a positive in their batch and a queue.  sets: title of a panel → (counts [C], batch size)."""
     shares = {name: 100 * chance_of_positive(n, batch - 1 + queue) for name, (n, batch) in sets.items()}
-    counts = {name: n for name, (n, _) in sets.items()}
-    return bars(shares, counts, f"queue of {queue}", "anchors with a positive (%)", 100)
+    under = {name: under_represented(list(n)) for name, (n, _) in sets.items()}
+    return class_bars(shares, under, y="anchors with a positive (%)", title=f"queue of {queue}", top=100)
 
 
 def budgets(
-    size: Mapping[str, Sequence[float]], counts: Mapping[str, Sequence[int]], unit: float, title: str
+    size: Mapping[str, Sequence[float]], counts: Mapping[str, Sequence[int]], test: float, unit: str, title: str
 ) -> Picture:
-    """ε of each class, a panel for each training set.  size: name → ε_c/ε.  unit: what ε is, in the unit of the axis."""
-    return bars({name: unit * np.asarray(s) for name, s in size.items()}, counts, title, "ε in training", None, unit)
-
-
-def bars(
-    values: Mapping[str, np.ndarray], counts: Mapping[str, Sequence[int]], title: str, y: str, top: float | None,
-    line: float | None = None,
-) -> Picture:  # fmt: skip
-    figure, axes = grid(1, len(values), 1 + 3.2 * len(values), 3.2)
-    said = []
-    for axis, (name, heights) in zip(axes.flat, values.items(), strict=True):
-        groups = ["under" if rare else "well" for rare in under_represented(list(counts[name]))]
-        drawn = axis.bar(
-            range(len(heights)), heights, color=[COLOURS[g] for g in groups], edgecolor="white",
-            hatch=[GROUP_HATCHES[g] for g in groups],
-        )  # fmt: skip
-        axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
-        if line is not None:
-            axis.axhline(line, color="#444444", linestyle=":", linewidth=1)
-        dress(axis, title=name, x="class", y=y)
-        axis.set_xticks(range(len(heights)))
-        axis.set_ylim(0, 1.12 * (top or heights.max()))
-        said.append(f"{name}: {', '.join(f'{v:.3g}' for v in heights)}")
-    figure.suptitle(title)
-    group_legend(figure)
-    return Picture(figure, f"{y}, {title}. {'; '.join(said)}.")
-
-
-def at_hand(configs: Iterable[Config], few: Sequence[str], folder: Path | None = None) -> list[Config]:
-    """Those of the seeds that are stored for every config; where none is, the first seed of a few methods, to be trained here."""
-    configs = list(configs)
-    kept = results.read(results.stage_of(configs[0]), folder)
-    missing = {config.seed for config in configs if config.fingerprint not in kept}
-    stored = [config for config in configs if config.seed not in missing]
-    return stored or [c for c in configs if c.seed == configs[0].seed and c.method in few]
-
-
-def prior_off(configs: Iterable[Config], tau: float = 1.0) -> list[Run]:
-    """Stored runs of the configs as they are with a post-hoc prior: their outcomes under PAPER and STRONG are those of `adjusted(tau)`."""
-    protocols = {each.name: each.adjusted(tau) for each in (PAPER, STRONG)}
-    return [
-        replace(run, said={name: run.outcomes(own) for name, own in protocols.items()})
-        for run in results.stored(configs, protocols=tuple(protocols.values()))
-    ]
-
-
-def against(
-    runs: Iterable[Run] | Mapping[str, list[Run]],
-    rivals: Sequence[str],
-    measure: str = "under",
-    kind: str = "robust",
-    protocol: Protocol = STRONG,
-) -> pd.DataFrame:
-    """How many points each method is above each of some rivals, with verdicts: `effects.judge`'s frame.  runs: or name → runs."""
-    by_method = of_methods(runs)
-    compared = {
-        f"{name} − {rival}": effects.difference(own, by_method[rival], measure, kind, protocol)
-        for rival in rivals
-        for name, own in by_method.items()
-        if name != rival and rival in by_method
-    }
-    return effects.judge(compared)
-
-
-def above_every(
-    runs: Iterable[Run] | Mapping[str, list[Run]],
-    name: str,
-    measure: str = "under",
-    kind: str = "robust",
-    protocol: Protocol = STRONG,
-) -> effects.Effect:
-    """How many points a method is above the best of all others, corrected for the choice of that one."""
-    by_method = of_methods(runs)
-    ours = by_method.pop(name)
-    return effects.above_best(
-        [effects.difference(ours, theirs, measure, kind, protocol) for theirs in by_method.values()]
-    )
-
-
-def of_methods(runs: Iterable[Run] | Mapping[str, list[Run]]) -> dict[str, list[Run]]:
-    """Method → its runs; what has names already keeps them."""
-    if isinstance(runs, Mapping):
-        return dict(runs)
-    by_method: dict[str, list[Run]] = {}
-    for run in runs:
-        by_method.setdefault(run.config.method, []).append(run)
-    return by_method
+    """ε of each class, a panel for each training set.  size: name → ε_c/ε.  test: ε of the test, in `unit`, which the axis names."""
+    own = {name: test * np.asarray(s) for name, s in size.items()}
+    under = {name: under_represented(list(counts[name])) for name in size}
+    return class_bars(own, under, y=f"ε in training ({unit})", title=title, line=(test, "ε of the test"))

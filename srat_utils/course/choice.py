@@ -16,7 +16,7 @@ Of the digits:
 ε is not in it: another ε is another problem, not a better answer.
 
 For photographs on a laptop's network four schedules of about equal cost were tried, with one method and one seed: enough to pick
-one that trains in ten minutes, not to say that it is the best.  `studies.PHOTOGRAPHS` is the last of them in ten epochs: its
+one that trains in ten minutes, not to say that it is the best.  `stages.PHOTOGRAPHS` is the last of them in ten epochs: its
 rate falls at the sixth and the eighth.
 """
 
@@ -32,7 +32,8 @@ from ..methods import ELEVEN
 from ..selection import on_validation
 from ..store import write
 from . import results
-from .studies import PHOTOGRAPHS, SRAT
+from .stages import PHOTOGRAPHS
+from .studies import SRAT
 
 SEEDS = (100, 101, 102)
 BY = "robust balanced"

@@ -14,7 +14,7 @@ from ..evaluation import of_kind
 from ..images import ImageDataset, under_represented
 from ..imbalance import class_counts
 from . import theory
-from .plots import COLOURS, PANELS, UNDER, WELL, class_colours, kinds
+from .plots import COLOURS, PANELS, UNDER, WELL, apart, class_colours, kinds
 from .svg import Chart, Panels
 
 MEASURED = "#006B4F"
@@ -241,8 +241,10 @@ def separation(
     for index in sorted(range(len(under)), key=lambda i: bool(under[i])):
         own = shown[dataset.labels == index]
         plane.points(*own.T, colours[index], triangle=under[index])
-    for index, name in enumerate(dataset.classes):
-        plane.text(*np.median(shown[dataset.labels == index], 0), name, anchor="middle", dy=-7)
+    middles = np.array([np.median(shown[dataset.labels == index], 0) for index in range(len(under))])
+    own = np.stack(plane.place(*middles.T), 1)
+    for name, middle, beside in zip(dataset.classes, middles, apart(own, 13) - own, strict=True):
+        plane.text(*middle, name, anchor="middle", dx=beside[0], dy=beside[1] - 7)
 
     bars = Chart((-0.6, len(under) - 0.4), (0, 112), width=300, height=280, title="accuracy per class", x_label="class")
     bars.ticks(range(len(under)), short(dataset.classes)).y_ticks([0, 50, 100])
@@ -254,15 +256,16 @@ def separation(
             bars.bars(where, table.to_numpy()[where], colour, filled=kind == hardest)
 
     meters, height = [], 60
-    for name, label, top in (
-        ("probe_accuracy", "linear probe", 100.0),
-        ("variance_ratio", "variance ratio", max(each["variance_ratio"] for each in measured.values())),
+    largest = max(each["variance_ratio"] for each in measured.values())
+    for name, label, top, end in (
+        ("probe_accuracy", "linear probe", 100.0, "{:g} %"),
+        ("variance_ratio", "variance ratio", largest, "{:.3g}, the largest of these λ"),
     ):
         now = measured[value][name]
         meter = Chart(
             (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
         )
-        meter.line([0, now], [0.9, 0.9], MEASURED, width=10).ticks([0, top], ["0", f"{top:.3g}"])
+        meter.line([0, now], [0.9, 0.9], MEASURED, width=10).ticks([0, top], ["0", end.format(top)])
         meters.append(meter)
         said.append(f"{label} {now:.3g}")
     key = Chart((0, 1), (0, 1), width=900, height=44, left=34, axis=False)

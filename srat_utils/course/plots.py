@@ -88,7 +88,7 @@ def whiskers(std: pd.Series) -> pd.Series | None:
     return std if std.notna().any() else None
 
 
-def group_legend(figure: Figure, *, lines: bool = False, reported: bool = False) -> None:
+def group_legend(figure: Figure, *, lines: bool = False, reported: bool = False, beside: Sequence = ()) -> None:
     handles = [
         Line2D([], [], color=COLOURS[g], marker=MARKERS[g], label=GROUP_NAMES[g])
         if lines
@@ -98,28 +98,44 @@ def group_legend(figure: Figure, *, lines: bool = False, reported: bool = False)
     if reported:
         cross = Line2D([], [], linestyle="", color="#444444", marker="X", markerfacecolor="white", label="the paper's")
         handles.append(cross)
+    handles += beside
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
-def class_counts(
-    counts: Mapping[str, Sequence[int]], under: Mapping[str, Sequence[bool]], classes: Sequence[str]
-) -> Picture:
-    """Training images per class, a panel for each imbalanced set (Figures 13 and 14).  counts: name → [C]; under: name → bool [C]."""
-    figure, axes = grid(1, len(counts), 2.6 * len(counts), 2.9, sharey=True)
-    for axis, (name, numbers) in zip(axes.flat, counts.items(), strict=True):
+def class_bars(
+    values: Mapping[str, Sequence[float]], under: Mapping[str, Sequence[bool]], classes: Sequence[str] | None = None, *,
+    y: str, title: str = "", top: float | None = None, line: tuple[float, str] | None = None,
+) -> Picture:  # fmt: skip
+    """A number per class, a panel for each training set; of its images (Figures 13 and 14) or of anything else.
+
+    values: name → [C].  under: name → bool [C].  classes: their names; None: their numbers.  top: where the axes end; None: each
+    its own values' end.  line: a level to compare with, and its name.
+    """
+    figure, axes = grid(1, len(values), 2.7 * len(values), 3.0, sharey=top is None and line is None)
+    for axis, (name, heights) in zip(axes.flat, values.items(), strict=True):
         groups = ["under" if rare else "well" for rare in under[name]]
-        bars = axis.bar(
-            range(len(numbers)), numbers, color=[COLOURS[g] for g in groups], edgecolor="white",
+        drawn = axis.bar(
+            range(len(heights)), heights, color=[COLOURS[g] for g in groups], edgecolor="white",
             hatch=[GROUP_HATCHES[g] for g in groups],
         )  # fmt: skip
-        axis.bar_label(bars, fontsize=7, rotation=90, padding=2)
-        axis.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0, fontsize=8)
-        axis.margins(y=0.25)
+        axis.bar_label(drawn, fmt=short_number, fontsize=7, rotation=90, padding=2)
+        names = list(map(str, range(len(heights)))) if classes is None else classes
+        axis.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
+        axis.set_ylim(0, 1.3 * (top or max(np.max(own) for own in (values.values() if line is None else [heights]))))
+        if line is not None:
+            axis.axhline(line[0], color="#444444", linestyle=":", linewidth=1)
         dress(axis, title=name, x="class")
-    axes[0, 0].set_ylabel("training images")
-    group_legend(figure)
-    sizes = "; ".join(f"{name}: {', '.join(map(str, numbers))}" for name, numbers in counts.items())
-    return Picture(figure, f"Bar charts of training images per class. {sizes}.")
+    axes[0, 0].set_ylabel(y)
+    figure.suptitle(title)
+    dotted = [] if line is None else [Line2D([], [], color="#444444", linestyle=":", linewidth=1, label=line[1])]
+    group_legend(figure, beside=dotted)
+    sizes = "; ".join(f"{name}: {', '.join(map(short_number, heights))}" for name, heights in values.items())
+    return Picture(figure, f"Bars per class: {', '.join(filter(None, (y, title)))}. {sizes}.")
+
+
+def short_number(value: float) -> str:
+    """A whole number as it is, another with three digits."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.3g}"
 
 
 PANELS = [(False, "clean", "natural training,\nclean accuracy"), (True, "clean", "adversarial training,\nclean accuracy"),
@@ -222,37 +238,44 @@ def class_colours(classes: Sequence[str]) -> list[str]:
 
 def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str], under: Sequence[bool]) -> None:
     """Points [N,2] by class, named near the middle; under-represented classes are drawn last, as larger triangles."""
-    colours, taken = class_colours(classes), []
-    to_points = 200 / np.maximum(np.ptp(points, axis=0), 1e-9)  # an axis is about so many typographic points wide
+    colours, middles = class_colours(classes), {}
     for index in sorted(range(len(classes)), key=lambda i: bool(under[i])):
         rare = {"marker": "^", "s": 34, "edgecolors": "black", "linewidths": 0.6}
         mark = rare if under[index] else {"marker": "o", "s": 12, "alpha": 0.65}
         own = points[labels == index]
         axis.scatter(*own.T, color=colours[index], **mark)
         if len(classes) > 2 and len(own):  # colours alone would not do in greyscale
-            middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
-            name = classes[index][:5]
-            # A letter on a few triangles would hide them, and two names on one spot each other.
-            beside = next(
-                (0, up) for up in (*((9,) if under[index] else (0, 9)), -9, 18, -18, 27, 36, 45)
-                if up == 45 or not any(
-                    abs(middle[0] * to_points[0] - x) < 3 * (len(name) + letters)
-                    and abs(middle[1] * to_points[1] + up - y) < 9
-                    for x, y, letters in taken
-                )
-            )  # fmt: skip
-            taken.append((*(middle * to_points + beside), len(name)))
-            axis.annotate(
-                name,
-                middle,
-                beside,
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                fontsize=9,
-                path_effects=HALO,
-            )
+            middles[index] = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
     axis.set(xticks=[], yticks=[])
+    if not middles:
+        return
+    to_points = 200 / np.maximum(np.ptp(points, axis=0), 1e-9)  # an axis is about so many typographic points wide
+    names, above = [classes[index][:5] for index in middles], [(0, 9 * bool(under[index])) for index in middles]
+    own = np.array(list(middles.values())) * to_points
+    # A letter on a few triangles would hide them, and two names on one spot each other.
+    for name, middle, place in zip(
+        names, middles.values(), apart(own + above, max(9, *(5 * len(n) for n in names))), strict=True
+    ):
+        beside = tuple(place - middle * to_points)
+        axis.annotate(
+            name, middle, beside, textcoords="offset points", ha="center", va="center", fontsize=9, path_effects=HALO
+        )
+
+
+def apart(places: np.ndarray, least: float) -> np.ndarray:
+    """Places of labels [N,2], moved until no two are closer than `least`: each pair that is gives way along the line between them."""
+    places, order = np.array(places, float), np.arange(len(places))
+    for _ in range(200):
+        gaps = places[:, None] - places[None]
+        distance = np.hypot(*np.moveaxis(gaps, -1, 0))
+        close = (distance < least) & (order[:, None] != order)
+        if not close.any():
+            break
+        gaps[close & (distance == 0)] = 0, 1  # one spot: the first goes up, the others down
+        gaps[(distance == 0) & (order[:, None] > order)] *= -1
+        along = gaps / np.maximum(np.hypot(*np.moveaxis(gaps, -1, 0)), 1e-9)[..., None]
+        places += 0.51 * (np.where(close, least - distance, 0)[..., None] * along).sum(1)
+    return places
 
 
 def class_legend(figure: Figure, classes: Sequence[str], under: Sequence[bool]) -> None:
@@ -411,7 +434,7 @@ def ranks(places: pd.DataFrame, title: str = "") -> Picture:
 
 
 def setting_curves(
-    summaries: pd.DataFrame, setting: str, mark: float, title: str, names: Mapping | None = None
+    summaries: pd.DataFrame, setting: str, mark: float, x_label: str, names: Mapping | None = None
 ) -> Picture:
     """Accuracy against a setting, one panel per method, overall and under-represented, clean and robust; one value marked.
 
@@ -424,6 +447,7 @@ def setting_curves(
     figure, axes = grid(1, len(methods), 3.5 * len(methods), 3.6, sharey=True)
     said, place = [], {value: position for position, value in enumerate(values)}
     for axis, method in zip(axes.flat, methods, strict=True):
+        marked = []
         for classes, colour, marker in (("overall", WELL, "o"), ("under", UNDER, "^")):
             for kind in kinds(summaries):
                 rows = of_kind(summaries[summaries["method"] == method], kind)
@@ -433,19 +457,19 @@ def setting_curves(
                 axis.plot(x, table["mean"], STYLES[kind], color=colour, marker=marker, markersize=4, label=label)
                 axis.fill_between(x, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0)
                 mean = table["mean"][mark]
-                above = 5 if kind != "strong" else -12  # beside PGD-20's, not on it
-                axis.annotate(
-                    f"{mean:.0f}", (place[mark], mean), xytext=(4, above), textcoords="offset points", fontsize=9
-                )
+                marked.append((mean, colour))
                 said.append(f"{method} {classes} {kind} {mean:.0f} %")
+        beside = apart(np.array([(0, mean) for mean, _ in marked]), 5)[:, 1] + 2  # in percent, of 108 on an axis
+        for (mean, colour), height in zip(marked, beside, strict=True):
+            axis.text(place[mark] + 0.08, height, f"{mean:.0f}", color=colour, fontsize=9, path_effects=HALO)
         axis.axvline(place[mark], color="#444444", linestyle=":", linewidth=1)
         axis.set_xticks(range(len(values)), [names[value] for value in values])
-        dress(axis, title=method, x=title)
+        dress(axis, title=method, x=x_label)
         axis.set_ylim(-3, 105)
     axes[0, 0].set_ylabel("accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles) // 2, frameon=False)
-    return Picture(figure, f"Accuracy against {title}; at {names[mark]}: {', '.join(said)}.")
+    return Picture(figure, f"Accuracy against {x_label}; at {names[mark]}: {', '.join(said)}.")
 
 
 def paired_differences(differences: pd.DataFrame, title: str = "") -> Picture:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sklearn.decomposition import PCA
 
 from .. import features, places
 from ..config import Config
-from ..evaluation import PAPER, Outcomes, Protocol
+from ..evaluation import PAPER, STRONG, Outcomes, Protocol
 from ..imbalance import make_imbalanced
 from ..provenance import VERSIONS
 from ..runs import Run
@@ -30,6 +31,7 @@ from ..sources import HOSTED, KNOWN, in_file_name, slug
 from ..store import locked, write
 from ..sweeps import sweep
 from . import theory
+from .stages import on_laptop
 
 FOLDER = places.home() / "results"
 STAGES = (*KNOWN, *(f"{name}-laptop" for name in HOSTED))
@@ -99,11 +101,6 @@ def stage_of(config: Config) -> str:
     if config.dataset not in HOSTED or config.model == "resnet18":
         return config.dataset
     return f"{config.dataset}-laptop" if on_laptop(config) else f"{config.dataset}-{config.model}"
-
-
-def on_laptop(config: Config) -> bool:
-    """Whether a config is of photographs on the network that a CPU can train."""
-    return config.dataset in HOSTED and config.model == "resnet8"
 
 
 def home_of(stage: str, folder: Path | None = None) -> Path:
@@ -214,7 +211,7 @@ def export_examples(run: Run, folder: Path | None = None) -> None:
     test, said = run.data.test, run.outcomes(PAPER).predictions["clean"]
     index = [np.flatnonzero(test.labels == c) for c in range(len(test.classes))]
     index = np.array([next((i for i in own if said[i] == test.labels[i]), own[0]) for own in index])
-    x, y = test.subset(index).tensors(next(run.model.parameters()).device)
+    x, y = test.subset(index).tensors(run.model.device)
     x = x.float() / 255
     attacked = run.config.evaluation_attack(run.model, x, y, generator=torch.Generator(x.device).manual_seed(0))
     rows = [(255 * part).round().byte().permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy() for part in (x, attacked)]
@@ -363,6 +360,24 @@ def held(config: Config, protocols: Sequence[Protocol], folder: Path | None = No
     as_asked = run and all(run.evaluated(each) and each.key(run.config) == each.key(config) for each in protocols)
     tested = {(each.part, run.outcomes(each).test) for each in protocols} if as_asked else ()
     return run if as_asked and len(tested) == len({each.part for each in protocols}) else None
+
+
+def whole_seeds(configs: Iterable[Config], few: Sequence[str] = (), folder: Path | None = None) -> list[Config]:
+    """Those of the seeds that are stored for every config; where none is, the first seed of a few methods, to be trained here."""
+    configs = list(configs)
+    kept = read(stage_of(configs[0]), folder)
+    missing = {config.seed for config in configs if config.fingerprint not in kept}
+    stored = [config for config in configs if config.seed not in missing]
+    return stored or [c for c in configs if c.seed == configs[0].seed and c.method in few]
+
+
+def prior_off(configs: Iterable[Config]) -> list[Run]:
+    """Stored runs of the configs as they are with a post-hoc prior: their outcomes under PAPER and STRONG are those of `adjusted()`."""
+    protocols = {each.name: each.adjusted() for each in (PAPER, STRONG)}
+    return [
+        replace(run, said={name: run.outcomes(own) for name, own in protocols.items()})
+        for run in stored(configs, protocols=tuple(protocols.values()))
+    ]
 
 
 def source(runs: Iterable[Run]) -> str:

@@ -17,8 +17,26 @@ RIGHT, BOTTOM, TOP, TITLE = 14, 34, 12, 18  # margins; a title needs more at the
 LETTERS = {"#D55E00": "#B04A00", "#009E73": "#00724F"}
 
 
-class Chart:
-    """Coordinates, and marks that are added one after the other; `chart.html()` is the SVG, with `alt` as its description."""
+class Drawing:
+    """Marks of a width and height; `html()` is the SVG, with `alt` as its description.  A notebook shows it as a cell's last value."""
+
+    marks: list[str]
+    width: int
+    height: int
+    alt: str
+
+    def html(self) -> str:
+        return document("".join(self.marks), self.width, self.height, self.alt)
+
+    def png(self) -> bytes:
+        return rasterised(self)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return bundle(self.png(), self.alt, width=self.width)
+
+
+class Chart(Drawing):
+    """Coordinates, and marks that are added one after the other."""
 
     def __init__(
         self,
@@ -137,15 +155,9 @@ class Chart:
     def _stroke(dash: str, width: float) -> str:
         return f'stroke-width="{width}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
-    def html(self) -> str:
-        return document("".join(self.marks), self.width, self.height, self.alt)
 
-    def png(self) -> bytes:
-        return rasterised(self)
-
-
-class Panels:
-    """Charts side by side in rows, as one picture; `panels.html()` is the SVG, with `alt` as its description."""
+class Panels(Drawing):
+    """Charts side by side in rows, as one picture."""
 
     def __init__(self, rows: Sequence[Sequence[Chart]], alt: str):
         self.alt, self.marks, down, widths = alt, [], 0, []
@@ -157,15 +169,6 @@ class Panels:
             widths.append(across)
             down += max(chart.height for chart in row)
         self.width, self.height = max(widths), down
-
-    def html(self) -> str:
-        return document("".join(self.marks), self.width, self.height, self.alt)
-
-    def png(self) -> bytes:
-        return rasterised(self)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        return bundle(self.png(), self.alt, width=self.width)
 
 
 def tag(image: bytes, alt: str, **size: int) -> str:
@@ -180,7 +183,7 @@ def bundle(image: bytes, alt: str, **size: int) -> tuple[dict, dict]:
     return data, {"image/png": {"alt": alt} | size}
 
 
-def rasterised(drawing: Chart | Panels) -> bytes:
+def rasterised(drawing: Drawing) -> bytes:
     """The drawing as a PNG at twice its size: what a page shows that lets no SVG through."""
     # matplotlib's own font, so that the picture is the same on every machine.
     fonts = [matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf"]
