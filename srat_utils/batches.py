@@ -28,7 +28,10 @@ def shuffled(
 def class_balanced(
     images: torch.Tensor, labels: torch.Tensor, batch_size: int, order: torch.Generator, done: int = 0
 ) -> Batches:
-    """As many images as there are, drawn with replacement so that every class is drawn as often: rare images come again and again."""
+    """As many images as there are, drawn with replacement so that every class is drawn as often: rare images come again and again.
+
+    order: the generator that draws.  done: how many of the epoch's batches to leave out.
+    """
     chance = 1 / torch.bincount(labels)[labels].cpu().double()
     yield from cut(images, labels, batch_size, torch.multinomial(chance, len(labels), True, generator=order), done)
 

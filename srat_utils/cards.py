@@ -10,6 +10,7 @@ import pandas as pd
 from . import checks, evaluation
 from .evaluation import Protocol
 from .images import DataError
+from .pictures import printable
 from .sources import KNOWN, at_hand
 
 FEW = 30  # test images of a class, below which its accuracy is hardly known: 95 % intervals are up to 34 points wide, and more
@@ -49,7 +50,7 @@ def card(run, protocols: Sequence[Protocol], *, check: bool = True, progress: bo
                 raise DataError("it has no attack")
             frames[protocol.name] = frame
         except (DataError, ValueError, RuntimeError, OSError) as problem:
-            unmeasured.append(f"Not measured under {protocol.name!r}: {problem}.")
+            unmeasured.append(f"Not measured under {protocol.name!r}: {without_place(problem, run.config)}.")
     parts = [
         f"# {run.config.name}",
         made_of(run),
@@ -82,7 +83,15 @@ def made_of(run) -> str:
 
 def source(config) -> str:
     """The images' name, not where they lie on somebody's machine."""
-    return config.dataset if config.dataset in KNOWN else f"{Path(config.dataset).name} (content {config.images})"
+    if config.dataset in KNOWN:
+        return config.dataset
+    return f"{printable(Path(config.dataset).name)} (content {config.images})"
+
+
+def without_place(problem: Exception, config) -> str:
+    """What went wrong, in one line that does not say where the images lie."""
+    line = " ".join(str(problem).split()) or type(problem).__name__
+    return line if config.dataset in KNOWN else printable(line.replace(config.dataset, Path(config.dataset).name))
 
 
 def accuracies(run, frames: dict[str, pd.DataFrame]) -> str:
@@ -122,8 +131,8 @@ def judged(run, check: bool) -> str:
         if not at_hand(run.config.dataset):
             return f"Not checked: the images of {run.config.dataset} are not on this machine."
         return checks.table(run.findings)
-    except Exception as problem:  # a card is never worth an export
-        return f"Not checked: {' '.join(str(problem).split()) or type(problem).__name__}."
+    except Exception as problem:  # a card that fails must not stop an export
+        return f"Not checked: {without_place(problem, run.config)}."
 
 
 def limits(run, frames: dict[str, pd.DataFrame]) -> list[str]:

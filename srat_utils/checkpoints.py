@@ -1,7 +1,8 @@
-"""The state of a training on disk: two deep, often enough, and never worth the training itself."""
+"""The state of a training on disk, two deep and often enough; failing to write it never stops the training."""
 
 from __future__ import annotations
 
+import io
 import math
 import time
 import warnings
@@ -12,7 +13,7 @@ import torch
 
 from .config import Config
 from .images import ImageDataset
-from .store import reason, saved, write
+from .store import RunError, reason, saved, write
 from .training import State, resolve_device
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
@@ -21,10 +22,13 @@ SHARE = 0.05  # of the time goes into writing them, at most
 
 
 class Checkpoints:
-    """Of one training, in its folder.  A disk that refuses one is told of once, and the training goes on."""
+    """Of one training, in its folder.  A disk that refuses one is told of once, and the training goes on.
 
-    def __init__(self, folder: Path):
-        self.folder, self.refused = folder, False
+    images: the fingerprint of the training images; with others the training does not go on.
+    """
+
+    def __init__(self, folder: Path, images: str):
+        self.folder, self.images, self.refused = folder, images, False
         self.saved, self.cost = time.monotonic(), 0.0
 
     def save_if_due(self, state: State) -> None:
@@ -40,7 +44,7 @@ class Checkpoints:
         newest, before = (self.folder / name for name in CHECKPOINTS)
         coming = self.folder / "checkpoint-next.pt"
         try:
-            write(coming, saved(state.to_dict()))
+            write(coming, saved(state.to_dict() | {"images": self.images}))
             if newest.exists():
                 newest.replace(before)
             coming.replace(newest)
@@ -63,7 +67,8 @@ class Checkpoints:
     def resume(self, config: Config, dataset: ImageDataset) -> State:
         """The state in the newest readable checkpoint, or a fresh one.
 
-        A damaged or foreign checkpoint is set aside, never overwritten, and the one before it is tried.
+        A damaged or foreign checkpoint is set aside, never overwritten, and the one before it is tried.  RunError, with all left
+        as it is, where the fault may not be the file's: a disk or a memory that fails, another kind of device, other images.
         """
         device = resolve_device(config.device)
         for name in CHECKPOINTS:
@@ -71,9 +76,22 @@ class Checkpoints:
             if not checkpoint.exists():
                 continue
             state = State.fresh(config, dataset, device)
+            left = f"{checkpoint} could not be read ({{}}); it is left as it is: call train(config) again"
             try:
-                state.load_dict(torch.load(checkpoint, map_location=device, weights_only=True))
+                content = io.BytesIO(
+                    checkpoint.read_bytes()
+                )  # apart from torch.load, which raises OSError for half a file, too
+            except OSError as error:
+                raise RunError(left.format(reason(error))) from error
+            try:
+                stored = torch.load(content, map_location=device, weights_only=True)
+                self.refuse(stored, state)
+                state.load_dict(stored)
                 return state
+            except RunError:
+                raise
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                raise RunError(left.format(reason(error))) from error
             except Exception as error:  # torch, pickle and zipfile each raise their own
                 aside = checkpoint.with_name(f"{checkpoint.stem}-damaged-{time.time_ns()}.pt")
                 checkpoint.replace(aside)
@@ -83,3 +101,16 @@ class Checkpoints:
                     stacklevel=2,
                 )
         return State.fresh(config, dataset, device)
+
+    def refuse(self, stored: dict, state: State) -> None:
+        """RunError for a sound checkpoint that this training must not go on from."""
+        if stored.get("images", self.images) != self.images:
+            raise RunError(
+                f"{self.folder} was begun on other images than are there now; put those back to go on, or remove it to train "
+                "on these"
+            )
+        if len(stored["noise"]) != len(state.noise.get_state()):
+            raise RunError(
+                f"{self.folder} was begun on another kind of device than {state.facts.device.type}; go on there, or remove it "
+                "to train afresh"
+            )

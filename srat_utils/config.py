@@ -17,7 +17,7 @@ from .methods import METHODS, Method
 from .models import ARCHITECTURES
 from .pictures import height_width
 from .places import absolute
-from .records import ConfigError, Record, above, at_least, canonical, checked, fraction, one_of
+from .records import ConfigError, Record, above, at_least, canonical, checked, code_of, fraction, one_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Data(Record):
 
 @dataclass(frozen=True)
 class Network(Record):
+    """What is trained."""
+
     model: str | None = one_of(*ARCHITECTURES, default=None)  # preset
     projection: int | None = above(0)  # width of an MLP head before L_sep; None: the penultimate features
     precision: str = one_of("float32", "bf16")  # "bf16": the body in bfloat16; head, losses and updates in float32
@@ -72,6 +74,8 @@ class Threat(Record):
 
 @dataclass(frozen=True)
 class Schedule(Record):
+    """How long and how fast, and what regularises it."""
+
     epochs: int | None = above(0)  # T; preset
     batch_size: int | None = above(0)  # N; preset
     learning_rate: float = above(0, 0.1)  # κ after the warm-up
@@ -98,7 +102,7 @@ class Evaluation(Record):
 
 
 ALWAYS = {"dataset", "method", "adversarial", "seed", "device", "threads"}  # in `Config.given`
-NAMED = 3  # classes in a run's name, which is a folder's
+NAMED, LONGEST = 3, 250  # classes in a run's name, which is a folder's, and letters
 RECORDS = {"data": Data, "network": Network, "threat": Threat, "schedule": Schedule, "evaluation": Evaluation}
 
 # What each data set changes.  CIFAR-10 and SVHN: section 5.1 of the paper and LDAM-DRW's batch of 128.  Digits: some five
@@ -145,7 +149,8 @@ class Config:
         self, dataset="digits", *, method="SRAT-CE", adversarial=True, seed=0, device="auto", threads=None, source=None,
         **settings,
     ):  # fmt: skip
-        dataset = str(dataset) if isinstance(dataset, os.PathLike) else dataset
+        if isinstance(dataset, os.PathLike):
+            dataset = str(dataset if sources.is_known(dataset) else absolute(dataset))
         if not isinstance(method, str) or method not in METHODS:
             raise ConfigError(f"unknown method {method!r}; {nearest(method, METHODS)}")
         if source is None:
@@ -275,14 +280,20 @@ class Config:
     def identity(self) -> dict:
         """What training uses: of every record that it is handed, the settings that are not the record's own defaults.
 
-        Natural training is handed no threat, an unweighted method no weighting, and none is handed an evaluation.
+        Natural training is handed no threat, an unweighted method no weighting, and none is handed an evaluation.  Of a record that
+        is not this package's, which its reader may still be writing, all settings and the code.
         """
         handed = {"data": self.data, "network": self.network, "schedule": self.schedule}
         if self.adversarial:
             handed["threat"] = self.threat
         used = {name: record.changed() for name, record in handed.items()}
         used["data"]["dataset"] = self.images
-        used["recipe"] = [[type(record).__name__, record.changed()] for record in self.recipe.records()]
+        used["recipe"] = [
+            [type(record).__name__, record.changed()]
+            if type(record).__module__.startswith(f"{__package__}.")
+            else [type(record).__name__, record.items(), code_of(type(record))]
+            for record in self.recipe.records()
+        ]
         return used | {"adversarial": self.adversarial, "seed": self.seed}
 
     @property
@@ -297,4 +308,7 @@ class Config:
         parts = [self.imbalance, *named, f"and {more} more" if more else "", self.method]
         parts += [] if self.adversarial else ["natural"]
         written = [sources.slug(self.dataset), *map(sources.in_file_name, filter(None, parts))]
-        return "-".join([*written, f"seed{self.seed}", self.fingerprint])
+        written += [f"seed{self.seed}", self.fingerprint]
+        if len("-".join(written)) > LONGEST:
+            written = [part[:30].strip("-") for part in written]
+        return "-".join(written)

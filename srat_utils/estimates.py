@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def testing(self) -> float:
-        """As they are, and under the paper's attack."""
+        """Seconds to test clean images and under PAPER."""
         return self.looking(self.config.evaluation_steps + 1)
 
     def looking(self, looks: int) -> float:
@@ -239,9 +239,8 @@ def measured(config: Config, dataset: ImageDataset) -> Cost:
         few, more = min(2, len(y)), min(4, len(y))  # batch norm needs two
         base, grown = (kept_by(lambda n=n: step(light, state, x[:n], y[:n], w)) for n in (few, more))
         seconds = timed(lambda: step(light, state, x[:few], y[:few], w), device)
-        if (
-            job.attack and seconds > TOO_LONG
-        ):  # a pass for the image alone is two units of work, one for the weights three
+        if job.attack and seconds > TOO_LONG:
+            # A pass for the image alone is two units of work, one for the weights three.
             seconds *= (2 * job.attack.steps + 3) / (2 * light.attack.steps + 3)
         else:
             while True:

@@ -41,8 +41,9 @@ class Protocol:
     tau: float = 0.0
 
     def __post_init__(self):
-        if "-" in self.name:
-            raise ValueError(f"a protocol's name is a part of file names and has no '-': {self.name!r}")
+        for sign in "-/\\":
+            if sign in self.name:
+                raise ValueError(f"a protocol's name is a part of file names and has no {sign!r}: {self.name!r}")
 
     def key(self, config: Config) -> str:
         """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
@@ -53,6 +54,7 @@ class Protocol:
                     f"{type(attack).__name__} needs a __repr__ that gives its settings, as a dataclass has: outcomes are kept under it"
                 )
         used = f"{attacks} {self.union} {config.test_per_class} {config.seed}"
+        used += "".join(map(arrays_of, attacks))
         used += f" {self.tau}" if self.tau else ""
         used += f" {self.part}" if self.part != "test" else ""
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
@@ -75,6 +77,18 @@ class Protocol:
         if not 0 <= tau < float("inf"):
             raise ValueError(f"tau must be a number of 0 or more, not {tau}")
         return replace(self, name=f"{self.name}_tau{np.format_float_positional(tau, trim='-')}", tau=float(tau))
+
+
+def arrays_of(attack) -> str:
+    """A hash of the networks, tensors and arrays among an attack's settings, whose repr says nothing of their values; "" for none."""
+    digest, found = hashlib.sha256(), False
+    for value in getattr(attack, "__dict__", {}).values():
+        parts = value.state_dict().values() if isinstance(value, torch.nn.Module) else [value]
+        for part in parts:
+            if isinstance(part, (torch.Tensor, np.ndarray)):
+                found = True
+                digest.update(np.ascontiguousarray(torch.as_tensor(part).detach().cpu().numpy()).data)
+    return digest.hexdigest() if found else ""
 
 
 PAPER = Protocol("paper", lambda config: [config.evaluation_attack])

@@ -85,7 +85,7 @@ class ImageDataset:
             if name != name.encode("utf-8", "replace").decode():
                 raise DataError(f"{self.name}: the name of class {name!r} is no valid text; give it one in UTF-8")
         for name in self.rare or ():
-            if name not in self.classes:
+            if place_of(name, self.classes) is None:
                 raise DataError(f"{self.name}: rare class {name!r} is unknown; {nearest(name, self.classes)}")
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class ImageDataset:
         """bool [C]: which classes are rare, the paper's "Under"."""
         if self.rare is None:
             return under_represented(self.counts)
-        return np.array([name in self.rare for name in self.classes])
+        return which(self.rare, self.classes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -178,6 +178,12 @@ def place_of(name: str, classes: Sequence[str]) -> int | None:
         return classes.index(name)
     same = [i for i, other in enumerate(classes) if normalize("NFC", other) == normalize("NFC", name)]
     return same[0] if same else None
+
+
+def which(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """bool [C]: which of the classes are named."""
+    places = {place_of(name, classes) for name in names}
+    return np.array([place in places for place in range(len(classes))])
 
 
 def to_uint8(images: np.ndarray) -> str:

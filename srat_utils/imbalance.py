@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .images import DataError, ImageDataset, nearest
+from .images import DataError, ImageDataset, nearest, place_of
 
 ALIASES = {"auto": "automobile"}  # the paper's short name
 
@@ -127,10 +127,13 @@ def hold_out_share(
 
 def restrict(dataset: ImageDataset, classes: Sequence[str]) -> ImageDataset:
     """Only these classes, relabelled 0, 1, … in this order.  DataError for fewer than two, an unknown one, or the same twice."""
-    names = [ALIASES.get(name, name) if name not in dataset.classes else name for name in map(str, classes)]
-    for name in names:
-        if name not in dataset.classes:
+    names = []
+    for name in map(str, classes):
+        place = place_of(name, dataset.classes)
+        place = place_of(ALIASES.get(name, name), dataset.classes) if place is None else place
+        if place is None:
             raise DataError(f"unknown class {name!r}; {nearest(name, dataset.classes)}")
+        names.append(dataset.classes[place])
     if len(names) < 2 or len(set(names)) < len(names):
         raise DataError(
             f"classes must name at least two different classes, not {', '.join(names)}; {nearest('', dataset.classes)}"
@@ -139,5 +142,5 @@ def restrict(dataset: ImageDataset, classes: Sequence[str]) -> ImageDataset:
     relabelled[[dataset.classes.index(name) for name in names]] = np.arange(len(names))
     labels = relabelled[dataset.labels]
     keep = np.flatnonzero(labels >= 0)
-    rare = None if dataset.rare is None else [name for name in dataset.rare if name in names]
+    rare = None if dataset.rare is None else [name for name in dataset.rare if place_of(name, names) is not None]
     return replace(dataset.subset(keep), labels=labels[keep], classes=names, rare=rare)

@@ -1,7 +1,7 @@
 """What the adversary climbs in training: a loss, and the target that it compares the logits with.
 
-Under sign steps every loss that falls in p_y alone makes the same adversarial images; a prior in the softmax, another logit
-scale or another target does not.
+With sign steps, every loss that decreases in p_y alone gives the same adversarial images; a prior in the softmax, another logit
+scale or another target gives others.
 """
 
 from __future__ import annotations

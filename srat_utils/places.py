@@ -16,8 +16,11 @@ CHECKOUT = (PROJECT / "notebooks").is_dir() and (PROJECT / "pyproject.toml").is_
 
 
 def absolute(path: str | os.PathLike) -> Path:
-    """ "~" is the user's folder, and a relative path begins at the working directory, whoever reads it later."""
-    return Path(os.path.expanduser(path)).resolve()
+    """ "~" is the user's folder, and a relative path begins at the working directory, whoever reads it later.
+
+    A link keeps its own name: what it leads to may have none that says what it is.
+    """
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def home() -> Path:

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, machine, commit.  None of it is ever worth a result."""
+"""Where a result comes from: versions, machine, commit.  Failing to find any of it never stops a run."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 import math
 import numbers
 from collections.abc import Callable
@@ -79,6 +81,25 @@ class Record:
     def having(self, settings: dict[str, object]) -> Record:
         """A copy with those of the settings that this record has."""
         return dataclasses.replace(self, **{name: settings[name] for name in self.names() if name in settings})
+
+
+def code_of(kind: type) -> str:
+    """A hash of what a record's own functions do: of their source, or of their code where that is not at hand."""
+
+    def instructions(code) -> str:
+        inner = [instructions(part) if inspect.iscode(part) else repr(part) for part in code.co_consts]
+        return f"{code.co_code.hex()} {code.co_names} {inner}"
+
+    digest = hashlib.sha256()
+    for name, member in sorted(vars(kind).items()):
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if name.startswith("__") or not inspect.isfunction(function):
+            continue
+        try:
+            digest.update(inspect.getsource(function).encode())
+        except (OSError, TypeError):
+            digest.update(instructions(function.__code__).encode())
+    return digest.hexdigest()[:12]
 
 
 def canonical(name: str, kind: str | type, value):

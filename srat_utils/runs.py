@@ -27,11 +27,11 @@ from .config import Config
 from .data import load_dataset
 from .estimates import Plan
 from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
-from .images import DataError, Split, under_represented
+from .images import DataError, Split, under_represented, which
 from .models import Classifier, Spec, adjusted, at_once, cpu_threads, load
 from .places import absolute
 from .progress import REDRAW, redrawn, tell, tqdm
-from .sources import source_hash
+from .sources import KNOWN, source_hash
 from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
 from .training import State, fit, resolve_device
 
@@ -173,7 +173,7 @@ class Run:
     @cached_property
     def provenance(self) -> Mapping:
         """Versions, hardware, seconds, class counts, subset fingerprint, commit."""
-        return self.facts or json.loads(self._file("provenance.json").read_text(encoding="utf-8"))
+        return self.facts or _settled(self._file("provenance.json"))
 
     def _file(self, name: str) -> Path:
         if self.folder is None:
@@ -188,7 +188,7 @@ class Run:
     def rare(self) -> np.ndarray:
         """Which classes are under-represented in the training set, bool [C]."""
         if self.config.rare is not None:
-            return np.array([name in self.config.rare for name in self.classes])
+            return which(self.config.rare, self.classes)
         return under_represented(list(self.provenance["class_counts"].values()))
 
     @cached_property
@@ -212,9 +212,10 @@ class Run:
         """The images.  RunError where they are no longer those that it was trained on."""
         split = load_data(self.config)
         if self.folder is not None and split.train.fingerprint != self.provenance["subset_fingerprint"]:
+            known = self.config.dataset in KNOWN  # whose name is all that a run's identity says of the images
+            remedy = f"move {self.folder} aside, then train(config)" if known else "train(config) with a new Config"
             raise RunError(
-                f"{self.config.dataset} is no longer what {self.config.name} was trained on; train(config) with a new Config "
-                "trains on what is there now"
+                f"{self.config.dataset} is no longer what {self.config.name} was trained on; {remedy} trains on what is there now"
             )
         return split
 
@@ -283,12 +284,16 @@ class Run:
         costs up to 1,100 gradients a test image where it was not measured before.  A program or a card that cannot be made is
         told of and left out.
         """
+        if isinstance(protocols, Protocol):
+            raise ValueError(f"protocols is a list of them, as in [{protocols.name.upper()}]")
         folder = absolute(folder)
         with told(folder, "make room, or name another folder"):
             folder.mkdir(parents=True, exist_ok=True)
             write(folder / "model.pt", lambda path: shutil.copyfile(self._file("model.pt"), path))
             spec = replace(self.spec, precision=self.config.precision).to_json()
             write(folder / "spec.json", lambda path: path.write_text(spec, encoding="utf-8"))
+            for of_another in ("model.pt2", "card.md"):  # made anew below, or left out
+                (folder / of_another).unlink(missing_ok=True)
         try:
             write(folder / "model.pt2", lambda path: path.write_bytes(program(self.model)))
         except Exception as error:  # exporters fail in ways of their own
@@ -302,7 +307,9 @@ class Run:
             print(f"card.md was left out ({reason(error)})", file=sys.stderr)
         else:
             write_if_possible(
-                folder / "card.md", lambda path: path.write_text(text, encoding="utf-8"), "print(run.card())"
+                folder / "card.md",
+                lambda path: path.write_text(text, encoding="utf-8"),
+                "the network is exported without it; print(run.card()) shows it",
             )
         return folder
 
@@ -348,8 +355,18 @@ def read(folder: str | Path) -> Run:
     folder = absolute(folder)
     if not (folder / "provenance.json").is_file():
         raise RunError(f"{folder} holds no finished run; name a folder in {default_store()}, or of another store")
-    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    fields = _settled(folder / "config.json")
     return Run(Config.from_dict(fields | {"device": "auto", "threads": None}), folder)
+
+
+def _settled(path: Path) -> dict:
+    """What a finished run has written.  RunError where it is damaged, or gone."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RunError(
+            f"{path} cannot be read ({reason(error)}); move its folder aside, and train(config) makes the run again"
+        ) from error
 
 
 def train(
@@ -373,6 +390,8 @@ def train(
     Raises RunError where the store cannot be written, before anything is trained, and TrainingError when the loss is no longer
     a number.
     """
+    if isinstance(protocols, Protocol):
+        raise ValueError(f"protocols is a list of them, as in [{protocols.name.upper()}]")
     run = Run(config, folder_of(config, store))
     if not run.trained:
         split = load_data(config)
@@ -391,11 +410,11 @@ def train(
 
 
 def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Callable[[State], None]) -> None:
-    facts = facts_of(config, split)  # now: none of them is worth a training later
+    facts = facts_of(config, split)  # before the training, which an error here would lose
     with told(folder):
         settings = json.dumps(config.to_dict(), indent=1)
         write(folder / "config.json", lambda path: path.write_text(settings, encoding="utf-8"))
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, split.train.fingerprint)
     state = _unwritten.pop(folder, None) or checkpoints.resume(config, split.train)
     if progress and not (state.history or state.epoch):
         tell(estimates.plan(config, split).to_tell, longer(config, folder))
@@ -448,7 +467,7 @@ def longer(config: Config, folder: Path) -> str:
     for other in sorted(folder.parent.glob(f"{stem}*/provenance.json")):
         try:
             finished = read(other.parent).config
-        except ValueError:  # of a version that had other settings
+        except (ValueError, RunError):  # of a version that had other settings, or damaged
             continue
         if finished.epochs < config.epochs and finished.replace(epochs=config.epochs).fingerprint == config.fingerprint:
             return (

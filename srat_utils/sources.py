@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from .imbalance import hold_out
 from .pictures import (
     must_fit,
     pictures_in,
+    printable,
     read_folder,
     read_pictures,
     resize,
@@ -155,6 +157,8 @@ def own_path(dataset: str | Path) -> Path:
         )
     try:
         path = absolute(dataset)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
         is_folder, is_file = path.is_dir(), path.is_file()
     except (OSError, ValueError) as error:  # a name that no disk takes
         raise DataError(
@@ -187,7 +191,7 @@ def source_hash(dataset: str | Path) -> str:
 
     The content of a folder is its pictures and their paths inside it; what the folder or the `.npz` is called is none.
     """
-    if str(dataset) in KNOWN:
+    if is_known(dataset):
         return str(dataset)
     path = own_path(dataset)
     return content_hash(path, stamp(path))
@@ -224,7 +228,7 @@ def own_images(path: Path, stamped: tuple, size: tuple[int, int] | None) -> Spli
     split = read_folder(path, stamped, size) if path.is_dir() else resized(read_npz(path, path.name), size)
     split.checked()
     for line in repeated(split):
-        print(f"{path.name}: {line}", flush=True)
+        print(printable(f"{path.name}: {line}"), flush=True)
     return split
 
 
@@ -280,18 +284,22 @@ def resized(split: Split, size: tuple[int, int] | None) -> Split:
 
 def load_source(dataset: str | Path, size: tuple[int, int] | None = None) -> Split:
     """All that a set has, its pictures at `size` (height, width) if one is given.  Read from disk once a process."""
-    if str(dataset) == "digits":
-        return resized(digits(), size)
-    if str(dataset) in HOSTED:
-        return resized(hosted(str(dataset), data_folders()), size)
+    if is_known(dataset):
+        name = str(dataset)
+        return resized(digits() if name == "digits" else hosted(name, data_folders()), size)
     path = own_path(dataset)
     return own_images(path, stamp(path), size)
 
 
 def check(dataset: str | Path) -> None:
     """DataError for a data set that is neither known nor the path of own images that are there."""
-    if str(dataset) not in KNOWN:
+    if not is_known(dataset):
         own_path(dataset)
+
+
+def is_known(dataset: str | os.PathLike) -> bool:
+    """Whether a name is that of a known set.  A Path to something that is there is not, whatever it is called."""
+    return str(dataset) in KNOWN and (isinstance(dataset, str) or not absolute(dataset).exists())
 
 
 def as_images(images: np.ndarray | str | Path | Sequence, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -331,4 +339,4 @@ def from_files(paths: Iterable[str | Path], size: tuple[int, int], channels: int
     if not paths:
         return np.empty((0, *size, channels), np.uint8)
     images, _ = read_pictures([absolute(path) for path in paths], size)
-    return np.repeat(images, channels, axis=3) if images.shape[3] < channels else images
+    return np.repeat(images, channels, axis=3) if (images.shape[3], channels) == (1, 3) else images

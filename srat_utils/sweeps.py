@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
@@ -149,7 +150,8 @@ def failed(failures: Mapping[str, str], total: int) -> str:
     """Name → why, in one line: a reason that many runs share is said once."""
     by_reason: dict[str, list[str]] = {}
     for name, why in failures.items():
-        by_reason.setdefault(why.replace(name, "the run"), []).append(name)
+        alike = re.sub(rf"\S*[/\\]{re.escape(name)}", "its folder", why).replace(name, "the run")
+        by_reason.setdefault(alike, []).append(name)
     reasons = [
         f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' * (len(names) > NAMED)}: {why}"
         for why, names in by_reason.items()

@@ -94,12 +94,16 @@ class Prediction(Record):
 
 @dataclass(frozen=True)
 class CE(Prediction):
+    """−log p_y, the cross-entropy."""
+
     def each(self, facts: Facts) -> losses.Loss:
         return losses.cross_entropy
 
 
 @dataclass(frozen=True)
 class Focal(Prediction):
+    """(1 − p_y)^γ·CE (Lin et al., 2017)."""
+
     focal_gamma: float = at_least(0, 1.0)  # γ
 
     def each(self, facts: Facts) -> losses.Loss:
@@ -108,7 +112,10 @@ class Focal(Prediction):
 
 @dataclass(frozen=True)
 class LDAM(Prediction):
-    """ldam_scale_in: "model", where every attack meets the scale s, or "loss", as in LDAM-DRW: logits are bare cosines then."""
+    """CE of s·(cos − Δ_y·1[c = y]), Δ_j ∝ n_j^(−1/4) (Cao et al., 2019).
+
+    ldam_scale_in: "model", where every attack meets the scale s, or "loss", as in LDAM-DRW: logits are bare cosines then.
+    """
 
     max_margin: float = at_least(0, 0.5)  # the largest Δ_j, in units of cosine
     ldam_scale: float = above(0, 30.0)  # s
@@ -259,9 +266,8 @@ class Queue(nn.Module):
         self.separation, length = separation, separation.queue_length
         self.register_buffer("features", torch.zeros(length, facts.width, device=facts.device))
         self.register_buffer("labels", torch.full((length,), -1, device=facts.device))
-        self.register_buffer(
-            "place", torch.zeros((), dtype=torch.int64, device=facts.device)
-        )  # where the next one goes
+        # Where the next one goes.
+        self.register_buffer("place", torch.zeros((), dtype=torch.int64, device=facts.device))
 
     def forward(self, batch: Batch) -> torch.Tensor:
         z, filled = batch.model.projection(batch.attacked.features), self.labels >= 0

@@ -13,6 +13,7 @@ from made_up import save
 from srat_utils import PAPER, STRONG, Config, cards, checks, train
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
+from srat_utils.runs import read
 
 TINY = Config(
     method="SRAT-LDAM", imbalance="step-5", max_per_class=30, test_per_class=40, epochs=2, attack_steps=2,
@@ -201,3 +202,12 @@ def test_a_protocol_of_another_network_has_a_clean_column_of_its_own(run):
     shown = [cell.strip() for cell in mean.strip("|").split("|")]
     assert shown[3] == f"{run.summary(prior).loc['clean', 'balanced']:.1f}"
     assert shown[5] == f"{run.summary().loc['clean', 'balanced']:.1f}"
+
+
+def test_what_cannot_be_measured_names_no_place_either(tmp_path):
+    config = Config(save(tmp_path / "mine.npz"), epochs=1, adversarial=False, evaluation_steps=1)
+    run = train(config, store=tmp_path / "store", progress=False)
+    (tmp_path / "mine.npz").unlink()
+    text = read(run.folder).card(protocols=(PAPER, STRONG))
+    assert "Not measured under 'strong': mine.npz does not exist" in text and "Not checked: mine.npz" in text
+    assert str(tmp_path) not in text

@@ -10,10 +10,12 @@ from string import ascii_letters, digits
 import numpy as np
 import pytest
 import torch
+from made_up import save
 
 from srat_utils import METHODS, Config, load_dataset
 from srat_utils.config import RECORDS, Threat
 from srat_utils.course.stages import STORED_SEEDS, for_mode
+from srat_utils.methods import Method
 from srat_utils.records import ConfigError
 from srat_utils.training import fit
 
@@ -396,3 +398,38 @@ def test_many_long_class_names_still_make_a_folders_name():
 
 def test_a_ratio_that_is_no_whole_number_is_in_the_name():
     assert "step-2-5" in Config(imbalance="step-2.5").name
+
+
+STEADY = """
+from dataclasses import dataclass
+from srat_utils.records import Record, at_least
+
+@dataclass(frozen=True)
+class Steady(Record):
+    steady_weight: float = at_least(0, {default})
+    name = "steady_loss"
+
+    def build(self, facts):
+        return lambda batch: {factor} * batch.attacked.features.mean()
+"""
+
+
+def test_a_method_that_is_written_anew_is_another_run(monkeypatch):
+    def fingerprint(**changes):
+        here = {"__name__": "a_notebook"}
+        exec(STEADY.format(**{"default": 0.1, "factor": 1} | changes), here)
+        monkeypatch.setitem(METHODS, "mine", Method("mine", (*METHODS["CE"].terms, here["Steady"]())))
+        return Config(method="mine").fingerprint
+
+    assert (
+        fingerprint() == fingerprint() and len({fingerprint(), fingerprint(factor=-1), fingerprint(default=5.0)}) == 3
+    )
+
+
+def test_a_name_that_would_be_too_long_for_a_folder_is_cut_in_its_parts(tmp_path):
+    path = save(tmp_path / ("long " * 20 + ".npz"))
+    names = [f"{i} {'long ' * 20}" for i in range(3)]
+    with np.load(path) as held:
+        np.savez(path, **held, class_names=np.array(names))
+    config = Config(path, classes=tuple(names), imbalance="none")
+    assert len(config.name) <= 255 and config.name.endswith(config.fingerprint)

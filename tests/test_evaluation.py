@@ -1,7 +1,7 @@
 """Accuracy per class against scikit-learn, the summary by hand, and the collapse flag."""
 
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from helpers import build
 from sklearn.metrics import recall_score
 
-from srat_utils import PAPER, Config, load_dataset
+from srat_utils import PAPER, STRONG, Config, load_dataset
 from srat_utils.attacks import PGD
 from srat_utils.evaluation import (
     TO_DO,
@@ -298,3 +298,19 @@ def test_what_was_begun_on_other_images_counts_for_nothing(trained):
     assert again.test == test.fingerprint and (again.labels == test.labels).all()
     for name, said in whole.predictions.items():
         assert (again.predictions[name] == said).all()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """PGD of another network: a setting whose repr says nothing of its weights."""
+
+    source: torch.nn.Module
+    eps: float = 0.2
+    name: str = "transfer@0.2"
+
+
+def test_attacks_through_different_networks_have_different_keys():
+    networks = [torch.nn.Linear(2, 2) for _ in range(2)]
+    keys = [Protocol("transfer", lambda config, n=n: [Transfer(n)]).key(Config()) for n in (*networks, networks[0])]
+    assert keys[0] == keys[2] != keys[1]
+    assert STRONG.key(Config()) == "strong-c21f5303" and PAPER.key(Config()) == "paper-054fb7da"

@@ -618,3 +618,34 @@ def test_features_of_a_network_that_came_out_otherwise_are_forgotten(runs, tmp_p
     assert results.features_of(first.config, tmp_path) is None
     left = {key for key, _ in results.separability("digits", tmp_path).index}
     assert left == {run.config.fingerprint for run in others}
+
+
+def test_results_that_cannot_be_written_do_not_stop_the_training(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "store"))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "file" / "results")
+    monkeypatch.setattr(studies, "everything", lambda base, seeds: [DRIVEN.replace(seed=seed) for seed in seeds])
+    studies.main(["--seeds", "2"])
+    said = capsys.readouterr().out
+    assert "2 of 2 runs are finished" in said and "not written" in said
+    assert len(list((tmp_path / "store").glob("*/provenance.json"))) == 2
+
+
+def test_a_plan_without_the_images_fetches_nothing_and_makes_up_no_time(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path))
+    monkeypatch.setattr(sources, "kept", lambda name, folders: None)
+    monkeypatch.setattr(sources, "download", lambda *rest: pytest.fail("it was fetched"))
+    sources.hosted.cache_clear()
+    studies.main(["cifar10", "--plan"])
+    said = capsys.readouterr().out
+    assert (
+        said.startswith("0 of 36 runs are finished") and "cifar10 is not on this machine" in said and " ms" not in said
+    )
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--seeds", "--trial"])
+@pytest.mark.parametrize("number", ["0", "-1", "2.5", "many"])
+def test_numbers_of_nothing_are_refused_in_one_line(capsys, option, number):
+    with pytest.raises(SystemExit):
+        studies.main(["cifar10", "--plan", f"{option}={number}"])
+    assert f"a whole number, 1 or more, not '{number}'" in capsys.readouterr().err

@@ -783,3 +783,91 @@ def test_rand_augment_of_pictures_with_two_channels_is_refused_before_training(t
     np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     with pytest.raises(ConfigError, match="rand_augment=0"):
         train(Config(path, rand_augment=2), store=tmp_path / "s", progress=False)
+
+
+@pytest.fixture
+def broken_off(tmp_path, monkeypatch):
+    """A run of TINY with two of three epochs done: its folder in a store of its own."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, store=tmp_path, progress=False)
+    return tmp_path / TINY.name
+
+
+@pytest.mark.parametrize(
+    "error, words", [(OSError(5, "Input/output error"), "Input/output error"), (MemoryError(), "MemoryError")]
+)
+def test_a_checkpoint_that_a_failing_disk_or_memory_refuses_is_left_as_it_is(broken_off, monkeypatch, error, words):
+    def fail(*arguments, **options):
+        raise error
+
+    before = {path.name: path.read_bytes() for path in broken_off.glob("*.pt")}
+    with monkeypatch.context() as patch:
+        if isinstance(error, OSError):
+            patch.setattr(checkpoints.Path, "read_bytes", fail)
+        else:
+            patch.setattr(checkpoints.torch, "load", fail)
+        with pytest.raises(RunError, match=f"{words}.*call train\\(config\\) again"):
+            train(TINY, store=broken_off.parent, progress=False)
+    assert {path.name: path.read_bytes() for path in broken_off.glob("*.pt")} == before
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"images": "others"}, "begun on other images"),
+        ({"noise": torch.zeros(16, dtype=torch.uint8)}, "another kind of device"),
+    ],
+)
+def test_a_training_does_not_go_on_with_other_images_or_random_numbers(broken_off, change, words):
+    path = broken_off / "checkpoint.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=words):
+        train(TINY, store=broken_off.parent, progress=False)
+    assert path.read_bytes() == before
+
+
+def test_an_export_into_the_folder_of_another_leaves_nothing_of_that(finished, tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise DataError("gone")
+
+    finished.export(tmp_path, check=False, protocols=(PAPER,))
+    assert (tmp_path / "card.md").exists() and (tmp_path / "model.pt2").exists()
+    monkeypatch.setattr(runs, "program", fail)
+    monkeypatch.setattr(runs.cards, "card", fail)
+    finished.export(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "spec.json"]
+
+
+def test_one_protocol_in_place_of_a_list_is_refused_before_anything_is_done(finished, tmp_path):
+    for call in (
+        lambda: train(TINY, store=tmp_path, protocols=PAPER),
+        lambda: finished.export(tmp_path, protocols=PAPER),
+    ):
+        with pytest.raises(ValueError, match=r"a list of them, as in \[PAPER\]"):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", ["config.json", "provenance.json"])
+def test_a_run_whose_own_words_are_damaged_says_so_in_one_line(finished, tmp_path, file):
+    folder = shutil.copytree(finished.folder, tmp_path / finished.folder.name)
+    (folder / file).write_text("")
+    with pytest.raises(RunError, match=rf"{file} cannot be read .*move its folder aside"):
+        _ = runs.read(folder).provenance
+
+
+def test_a_damaged_neighbour_does_not_stop_a_training(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / finished.folder.name)
+    (tmp_path / finished.folder.name / "config.json").unlink()
+    assert runs.longer(TINY.replace(epochs=4), tmp_path / TINY.replace(epochs=4).name) == ""
+
+
+def test_a_path_in_a_reason_for_failure_stays_one():
+    name = TINY.name
+    said = sweeps.failed(
+        {name: f"/tmp/store/{name} cannot be written", "other": "/tmp/store/other cannot be written"}, 2
+    )
+    assert said == f"all runs failed. {name}, other: its folder cannot be written"

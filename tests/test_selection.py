@@ -124,7 +124,7 @@ def test_settings_with_other_seeds_are_refused(store):
 
 
 def test_compositions_are_chosen_on_validation_images_of_seeds_that_no_study_has():
-    with patch.dict(METHODS):
+    with patch.dict(METHODS, compose.COMPOSED):
         listed = compose.candidates()
         rows = {(c.method, c.ldam_scale, c.averaging) for c in listed}
         assert {c.validation for c in listed} == {0.2} and {c.seed for c in listed}.isdisjoint(range(10))
@@ -154,7 +154,6 @@ def test_schedules_of_photographs_are_compared_on_validation_images(tmp_path):
         return pd.DataFrame({"value": float(len(asked)), "seconds": 60.0}, index=index)
 
     with patch.object(choice, "on_validation", answer), patch.object(results, "FOLDER", tmp_path):
-        (tmp_path / "cifar10-laptop").mkdir()
         choice.main(["cifar10", "--jobs", "1"])
     written = pd.read_csv(tmp_path / "cifar10-laptop" / "choice.csv")
     (configs, by), (again, other) = asked

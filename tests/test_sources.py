@@ -259,3 +259,33 @@ def test_wrong_places(dataset, parts):
 
 
 FLOATS = np.zeros((12, 5, 4, 3))
+
+
+def test_a_path_to_a_folder_that_is_called_like_a_known_set_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture_folder(tmp_path / "digits")
+    for place in (Path("digits"), Path("./digits")):
+        assert load_dataset(place).train.classes == ("cat", "dog")
+        assert Config(place).dataset == str(tmp_path / "digits") and Config(place).images != "digits"
+    assert len(load_dataset("digits").train.classes) == 10
+
+
+def test_a_link_is_called_what_it_is_called(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    save(tmp_path / "whole.npz").rename(tmp_path / "blobs" / "3fa9c1")
+    link = tmp_path / "images.npz"
+    link.symlink_to(tmp_path / "blobs" / "3fa9c1")
+    assert len(load_dataset(link).train.classes) == 3 and slug(link) == "images"
+
+
+def test_an_accent_of_two_characters_is_the_same_name(tmp_path):
+    composed, apart = "\u00c4pfel", "A\u0308pfel"
+    folder = picture_folder(tmp_path / "fruit", classes=(apart, "pears"))
+    assert load_dataset(folder, rare=[composed]).train.under.tolist() == [True, False]
+    assert load_dataset(folder, classes=["pears", composed], rare=[composed]).train.under.tolist() == [False, True]
+
+
+def test_grey_files_are_no_pictures_of_four_channels(tmp_path):
+    Image.new("L", (8, 8), 7).save(tmp_path / "grey.png")
+    assert sources.as_images(tmp_path / "grey.png", (8, 8), 3).shape == (1, 8, 8, 3)
+    says("(8, 8, 1)", "(8, 8, 4)", of=lambda: sources.as_images(tmp_path / "grey.png", (8, 8), 4))

@@ -111,8 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("dataset", nargs="?", default="digits", choices=("digits", "cifar10"))
     parser.add_argument("--jobs", type=int, help="processes at a time; one per core unless given")
     asked = parser.parse_args(arguments)
-    rows = table(jobs=asked.jobs) if asked.dataset == "digits" else schedules(jobs=asked.jobs)
     target = results.FOLDER / ("digits" if asked.dataset == "digits" else "cifar10-laptop") / "choice.csv"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = table(jobs=asked.jobs) if asked.dataset == "digits" else schedules(jobs=asked.jobs)
     write(target, lambda path: rows.to_csv(path, index=False, float_format="%.4g"))
     if asked.dataset == "cifar10":
         print(f"written to {target}")

@@ -113,10 +113,11 @@ def shown(ledger: pd.DataFrame) -> Table:
     return in_full(frame)
 
 
-def beside(notebook: str, sections: str = "", stages: Sequence[str] = ("digits", "CIFAR-10 on a laptop")) -> Table:
-    """A notebook's claims on several stages, as results/claims.csv has them: `table` side by side, nothing is read or trained."""
+def beside(notebook: str, sections: str = "") -> Table:
+    """A notebook's claims on digits and on photographs, as results/claims.csv has them: `table` side by side, nothing is trained."""
     rows = ledger()
-    chosen = (rows["notebook"] == notebook) & rows["stage"].isin(stages) & rows["section"].str.startswith(sections)
+    both = rows["stage"].isin(("digits", "CIFAR-10 on a laptop"))
+    chosen = (rows["notebook"] == notebook) & both & rows["section"].str.startswith(sections)
     return shown(rows[chosen])
 
 

@@ -45,8 +45,10 @@ COMPOSED = {
 
 
 def candidates() -> list[Config]:
-    """Every rival and every composition, the second also with a gentler head and with averaged weights, seed by seed."""
-    METHODS.update(COMPOSED)  # so that Config knows them, here only
+    """Every rival and every composition, the second also with a gentler head and with averaged weights, seed by seed.
+
+    METHODS must have COMPOSED, so that Config knows them.
+    """
     base = Config("digits", imbalance="step-25", validation=0.2)
     seen = base.replace(method="margins, prior seen")
     listed = [base.replace(method=name) for name in (*RIVALS, *COMPOSED)]
@@ -57,8 +59,11 @@ def candidates() -> list[Config]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m srat_utils.course.compose", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, help="processes at a time; one per core unless given")
-    rows = select(candidates(), BY, STRONG, jobs=parser.parse_args(arguments).jobs)
+    asked = parser.parse_args(arguments)
+    METHODS.update(COMPOSED)
     target = results.FOLDER / "digits" / "composed.csv"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = select(candidates(), BY, STRONG, jobs=asked.jobs)
     write(target, lambda path: rows.to_csv(path, float_format="%.4g"))
     print(rows.round(1).to_string())
 

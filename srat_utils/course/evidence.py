@@ -95,11 +95,9 @@ class Claim:
     clean: bool = False
 
 
-def between(
-    ours: dict, theirs: dict, measure: str, kind: str, against: str | None = None
-) -> Callable[[Stage, Protocol], Effect | None]:
+def between(ours: dict, theirs: dict, measure: str, kind: str) -> Callable[[Stage, Protocol], Effect | None]:
     """ours − theirs, each the settings of runs."""
-    sides = [(1, ours, kind), (-1, theirs, against or kind)]
+    sides = [(1, ours, kind), (-1, theirs, kind)]
     return lambda stage, protocol: stage.contrast(sides, measure, protocol)
 
 

@@ -36,7 +36,7 @@ def verdict(differences: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A right function and what tells wrong ones: on the first case with a wrong result, the first words that fit are said.
+    """A right function and what tells wrong ones: for the first case that is wrong, the first matching message is printed.
 
     returns: what a result is.  reference: function of a case, its parameters named as in the notebook.
     cases: the arguments, simple ones first.  mistakes: function of (right, *case) -> {words: the result of that mistake}.

@@ -84,7 +84,7 @@ def dress(axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def whiskers(std: pd.Series) -> pd.Series | None:
-    """One seed has no spread, which is not a spread of nothing."""
+    """None for a single seed: no error bar, not one of length 0."""
     return std if std.notna().any() else None
 
 

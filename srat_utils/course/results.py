@@ -60,7 +60,7 @@ def export(
         said = {protocol: [run.outcomes(protocol) for run in chosen] for protocol in protocols}
         with locked(home, "writing"):
             files: dict[Path, dict[str, Outcomes]] = {}
-            other = set()  # trained once more, elsewhere, and come out otherwise: their features are of another network
+            other = set()  # retrained elsewhere with other predictions: stored features belong to another network
             for protocol, outcomes in said.items():
                 for run, own in zip(chosen, outcomes, strict=True):
                     path = home / "outcomes" / f"{task_of(run.config)}-{protocol.name}.npz"

@@ -25,8 +25,8 @@ from ..evaluation import PAPER, STRONG, Protocol
 from ..methods import ELEVEN, LATER
 from ..places import home
 from ..runs import Run
-from ..sources import load_source
-from ..store import default_store, folder_of
+from ..sources import at_hand, load_source
+from ..store import default_store, folder_of, reason
 from ..sweeps import kept, sweep, time_of
 from . import results
 from .stages import TARGET_SEEDS, for_mode, hardest, imbalances, of_set, on_laptop, pairs
@@ -308,9 +308,19 @@ def left_of(work: Sequence[Work]) -> str:
         left = [run for run in runs if not kept(run, protocols)]
         names |= {run.folder.name for run in runs}
         unfinished |= {run.folder.name for run in left}
-        seconds += time_of(left, protocols)
+        seconds += time_of((run for run in left if at_hand(run.config.dataset)), protocols)
     rest = f"; the others take at most {duration(seconds)} here, one at a time" if unfinished else ""
+    away = sorted({config.dataset for configs, _ in work for config in configs if not at_hand(config.dataset)})
+    if unfinished and away:
+        rest = f"; how long the others take is measured on the images, and {' and '.join(away)} is not on this machine"
     return f"{len(names) - len(unfinished)} of {len(names)} runs are finished in {default_store()}{rest}"
+
+
+def at_least_one(text: str) -> int:
+    """A number of something, of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is a whole number, 1 or more, not {text!r}")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -321,7 +331,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--laptop", action="store_true", help="on the small network that a CPU can train, not the paper's"
     )
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on from there")
-    parser.add_argument("--epochs", type=int, help="a shorter schedule for all runs; its fractions stay as they are")
+    parser.add_argument(
+        "--epochs", type=at_least_one, help="a shorter schedule for all runs; its fractions stay as they are"
+    )
     parser.add_argument("--precision", choices=("float32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument(
@@ -330,11 +342,14 @@ def main(arguments: list[str] | None = None) -> None:
         help="train on the workers of this Dask scheduler, tcp://… (needs the extra `cluster`)",
     )
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help="so many seeds; the paper's own experiment has one unless told"
+        "--seeds", type=at_least_one, metavar="N", help="so many seeds; the paper's own experiment has one unless told"
     )
     parser.add_argument("--plan", action="store_true", help="say what is finished and what the rest takes, and stop")
     parser.add_argument(
-        "--trial", type=int, metavar="N", help="at most N images per class and N/10 for testing, written to build/trial"
+        "--trial",
+        type=at_least_one,
+        metavar="N",
+        help="at most N images per class and N/10 for testing, written to build/trial",
     )
     options = parser.parse_args(arguments)
     changes = {name: getattr(options, name) for name in ("epochs", "precision", "compile") if getattr(options, name)}
@@ -364,8 +379,11 @@ def main(arguments: list[str] | None = None) -> None:
                 keep(runs, folder)
             else:
                 results.export(runs, folder, protocols=protocols)
-        except ValueError as problem:  # results of other images are there: no reason to stop the training
-            refused[f"some are not written to {folder}: {problem}; they are in {default_store()}"] = None
+        except (
+            ValueError,
+            OSError,
+        ) as problem:  # results of other images are there, or no room: no reason to stop the training
+            refused[f"some are not written to {folder}: {reason(problem)}; they are in {default_store()}"] = None
 
     cluster = joblib.parallel_config("dask", scheduler_host=options.cluster) if options.cluster else nullcontext()
     started, done = time.monotonic(), []

@@ -5,6 +5,8 @@ The prior ratio is Pr(y=+1) = K·Pr(y=−1), and class −1 has the weight ρ.  
 
 An ℓ∞ adversary with budget ε < η moves every coordinate by ε against the label and turns η into η − ε: robust training in
 this model is natural training on less separable data.
+
+Arguments are numbers or arrays that broadcast; ValueError outside the model's range.
 """
 
 from __future__ import annotations
