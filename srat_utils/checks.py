@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 from .attacks import APGD, PGD, Square, frozen, pgd
-from .attacks.objectives import likely_wrong, margin
+from .attacks.objectives import largest_margin
 from .losses import Loss, cross_entropy
 
 SAMPLE = 200  # images, balanced over the classes; one is half a point, and differences below 5 points are seldom seen
@@ -103,12 +103,9 @@ class Trial:
         """Always the same, so that two attacks differ in what they do and not in where they start."""
         return torch.Generator(self.images.device).manual_seed(self.seed)
 
-    @torch.enable_grad()
     def still(self, loss: Loss) -> np.ndarray:
         """Which images have a gradient of exactly 0 where they are."""
-        x = self.images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(self.model(x), self.labels).sum(), x)
-        return (gradient == 0).flatten(1).all(1).cpu().numpy()
+        return zero_gradient(self.model, self.images, self.labels, loss).cpu().numpy()
 
     @torch.no_grad()
     def moved(self, batches: Iterable[torch.Tensor]) -> float:
@@ -118,15 +115,18 @@ class Trial:
         return float(max(far) / spread.clamp(min=1e-30))
 
 
+@torch.enable_grad()
+def zero_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """Which images have a gradient of exactly 0 on a loss, bool [N]."""
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(model(x), y).sum(), x)
+    return (gradient == 0).flatten(1).all(1)
+
+
 def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """log (1 − p_y)/p_y = log Σ_{c≠y} e^{z_c} − z_y, [N].  Its gradient is Σ_{c≠y} q_c ∇z_c − ∇z_y, q the softmax without y."""
     own = labels[:, None]
     return logits.scatter(1, own, -torch.inf).logsumexp(1) - logits.gather(1, own).squeeze(1)
-
-
-def largest_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """max_{c≠y} z_c − z_y, [N]."""
-    return margin(logits, labels, likely_wrong(logits, labels, 1)[:, 0])
 
 
 def percent(images: np.ndarray) -> str:

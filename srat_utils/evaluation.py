@@ -101,6 +101,11 @@ STRONG = Protocol(
 )
 
 
+def budget_of(name: str) -> str:
+    """ε in an attack's name, "8/255" in "pgd-20@8/255"."""
+    return name.partition("@")[2]
+
+
 @dataclass
 class Outcomes:
     """What a network said of each test image.  test: the set's fingerprint.  labels: int16 [N].
@@ -129,11 +134,11 @@ class Outcomes:
 
     def with_budget(self, budget: str) -> list[str]:
         """The attacks that have it, in their order."""
-        return [name for name in self.predictions if name != CLEAN and name.partition("@")[2] == budget]
+        return [name for name in self.predictions if name != CLEAN and budget_of(name) == budget]
 
     def robust(self, union: bool) -> dict[str, tuple[list[str], np.ndarray]]:
         """Budget → (the attacks that have it, the worst predictions under them)."""
-        budgets = dict.fromkeys(name.partition("@")[2] for name in self.predictions if name != CLEAN)
+        budgets = dict.fromkeys(budget_of(name) for name in self.predictions if name != CLEAN)
         clean = [CLEAN] if union else []
         return {b: (self.with_budget(b), self.worst([*clean, *self.with_budget(b)])) for b in budgets}
 
@@ -193,7 +198,7 @@ def attempt(
             else:  # of another kind of device, whose random numbers cannot go on here: this attack begins anew
                 said[said >= 0] = TO_DO
         if union and attack is not None:
-            before = [CLEAN, *(other for other in outcomes.with_budget(name.partition("@")[2]) if other in tried)]
+            before = [CLEAN, *(other for other in outcomes.with_budget(budget_of(name)) if other in tried)]
             said[(said == TO_DO) & (outcomes.worst(before) != outcomes.labels)] = FALLEN_BEFORE
         tried.append(name)
         if not (said == TO_DO).any():
@@ -251,7 +256,7 @@ def of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     Raises ValueError where robust rows of two budgets would be mixed.
     """
     chosen = rows[rows["kind"] == kind]
-    budgets = sorted({name.partition("@")[2] for name in chosen["attack"]})
+    budgets = sorted({budget_of(name) for name in chosen["attack"]})
     if len(budgets) > 1:
         raise ValueError(f"there are robust accuracies for ε = {', '.join(budgets)}; keep the rows of one of them")
     return chosen

@@ -8,7 +8,7 @@ from scipy.stats import norm
 from torch import nn
 
 from srat_utils import Config, checks
-from srat_utils.attacks import APGD, PGD
+from srat_utils.attacks import APGD, PGD, objectives
 from srat_utils.course.planted import Twisted
 from srat_utils.losses import cross_entropy
 from srat_utils.runs import load_data
@@ -251,7 +251,7 @@ def test_log_odds_are_cross_entropy_without_its_rounding(sound, some):
     values = torch.tensor([[2.0, 0.0, -1.0], [-3.0, 1.0, 1.0]], dtype=torch.float64)
     p = values.softmax(1)[torch.arange(2), torch.tensor([0, 2])]
     assert checks.log_odds(values, torch.tensor([0, 2])) == pytest.approx(((1 - p) / p).log())
-    assert checks.largest_margin(values, torch.tensor([0, 2])).tolist() == [-2.0, 0.0]
+    assert objectives.largest_margin(values, torch.tensor([0, 2])).tolist() == [-2.0, 0.0]
 
 
 def masks(images, gained, lost=0):

@@ -21,10 +21,15 @@ def margin(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) ->
     return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
 
 
+def largest_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """max_{c≠y} z_c − z_y, [N]."""
+    return margin(logits, labels, likely_wrong(logits, labels, 1)[:, 0])
+
+
 def dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Difference of logits ratio (max_{i≠y} z_i − z_y) / (z_π1 − z_π3), z_π1 ≥ z_π2 ≥ …; the target plays no part."""
     first, _, third = logits.topk(3).values.unbind(1)
-    return margin(logits, labels, likely_wrong(logits, labels, 1)[:, 0]) / (first - third + FLAT)
+    return largest_margin(logits, labels) / (first - third + FLAT)
 
 
 def targeted_dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

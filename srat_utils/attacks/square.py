@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .objectives import likely_wrong, margin
+from .objectives import largest_margin
 from .pgd import bounds, budget_name, frozen
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10000 queries: when the window's share halves
@@ -55,7 +55,7 @@ class Square:
                 else:
                     x = windows(best, low, high, self.side(query - 1, *images.shape[2:]), generator)
                 logits = model(x).to(x.dtype)
-                gap = -margin(logits, labels, likely_wrong(logits, labels, 1)[:, 0])
+                gap = -largest_margin(logits, labels)
                 lower, stands = gap < lowest, logits.argmax(1) == labels
                 lowest = torch.where(lower, gap, lowest)
                 best = torch.where(lower.view(-1, 1, 1, 1), x, best)

@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import silhouette_samples
 from torch import nn
 
-from .. import budgets, effects, losses, weights
+from .. import budgets, checks, effects, losses, weights
 from ..attacks import PGD, pgd
 from ..attacks.pgd import bounds
 from ..config import Config
@@ -208,12 +208,6 @@ def variance_ratio(features, labels, between=np.var, within=np.var, count=lambda
     return between([group.mean(0) for group in groups], axis=0).sum() / inside
 
 
-def wilson(right: int, images: int) -> list[float]:
-    """Wilson's 95 % interval of an accuracy, in percent."""
-    ends = stats.binomtest(right, images).proportion_ci(0.95, "wilson")
-    return [100 * ends.low, 100 * ends.high]
-
-
 def wald(right: int, images: int) -> list[float]:
     p = right / images
     return [100 * (p + side * 1.959964 * (p * (1 - p) / images) ** 0.5) for side in (-1, 1)]
@@ -386,7 +380,7 @@ EXERCISES: dict[str, Exercise] = {
             "the root is the fourth, not the square root": largest * np.sqrt(min(counts) / np.array(counts)),
             "the rarest class must get the largest margin": largest * (np.array(counts) / max(counts)) ** 0.25,
             "scale them so that the largest is the one that was asked for": 1 / np.array(counts) ** 0.25}),
-    "interval": Exercise("the lower and the upper end", wilson, [(81, 100), (0, 20), (29, 29), (3, 10)],
+    "interval": Exercise("the lower and the upper end", checks.wilson, [(81, 100), (0, 20), (29, 29), (3, 10)],
         lambda ends, right, images: {
             "an accuracy is in percent here: multiply by 100": ends / 100,
             "this is p ± 1.96 √(p(1−p)/n), which has no width at 0 and at 100 %: use Wilson's": wald(right, images)},

@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 from ..attacks import PGD, pgd
-from ..checks import largest_margin
+from ..attacks.objectives import largest_margin
+from ..checks import zero_gradient
 from ..losses import Loss, cross_entropy
 from .plots import CLASS_COLOURS, UNDER, WELL, Picture, dress, grid
 from .svg import Chart, Panels
@@ -114,9 +115,13 @@ def across_scales(
     rows, pulls, on_margin = [], {}, stands(largest_margin)
     union, z = on_margin.clone(), model(x).detach()
     for scale in scales:
-        found = stands(lambda z, y, scale=scale: cross_entropy(scale * z, y))
+
+        def loss(z: torch.Tensor, y: torch.Tensor, scale: float = scale) -> torch.Tensor:
+            return cross_entropy(scale * z, y)
+
+        found, without_gradient = stands(loss), zero_gradient(model, x, y, loss)
         union &= found
-        rows.append([100 * share(each) for each in (found, on_margin, still(model, x, y, scale))])
+        rows.append([100 * share(each) for each in (found, on_margin, without_gradient)])
         q = (scale * z).scatter(1, y[:, None], -torch.inf).softmax(1)
         pulls[scale] = q.sort(descending=True).values[:, :-1].mean(0).cpu().numpy()
     table = pd.DataFrame(rows, pd.Index(scales, name="scale"), ["cross-entropy", "margin", "still"])
@@ -125,13 +130,6 @@ def across_scales(
 
 def share(which: torch.Tensor) -> float:
     return float(which.double().mean())
-
-
-def still(model: nn.Module, x: torch.Tensor, y: torch.Tensor, scale: float) -> torch.Tensor:
-    """Which images have a gradient of exactly 0 on the cross-entropy of scaled logits, bool [N]."""
-    x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(cross_entropy(scale * model(x), y).sum(), x)
-    return (gradient == 0).flatten(1).all(1)
 
 
 def scale_explorer(measured: pd.DataFrame, pulls: Mapping[float, np.ndarray], scale: float, name: str) -> Panels:
