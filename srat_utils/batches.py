@@ -12,7 +12,7 @@ from .models import seeded
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]  # float images in [0,1] [n,C,H,W] and labels int64 [n]
 
 
-def number(images: int, batch_size: int) -> int:
+def batches_per_epoch(images: int, batch_size: int) -> int:
     """How many mini-batches a sampler makes of so many images."""
     groups = -(-images // batch_size)
     return groups - (groups > 1 and images - (groups - 1) * batch_size == 1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from .batches import number
+from .batches import batches_per_epoch
 from .config import Config
 from .data import load_dataset
 from .images import DataError, ImageDataset, Split
@@ -62,7 +62,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """In an epoch."""
-        return number(sum(self.counts.values()), self.config.batch_size)
+        return batches_per_epoch(sum(self.counts.values()), self.config.batch_size)
 
     @property
     def training(self) -> float:

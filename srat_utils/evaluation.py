@@ -60,13 +60,8 @@ class Protocol:
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
 
     def looks(self, config: Config) -> int:
-        """How often it looks at an image that stands to the end: the clean pass, and each attack's steps (or queries)."""
-
-        def of(attack) -> int:
-            targets = attack.targets if getattr(attack, "loss", "") == "targeted" else 1
-            return targets * getattr(attack, "steps", getattr(attack, "queries", 0))
-
-        return 1 + sum(map(of, self.attacks(config)))
+        """How often it looks at an image that stands to the end: the clean pass, and each attack's passes, if it says them."""
+        return 1 + sum(getattr(attack, "passes", 0) for attack in self.attacks(config))
 
     def on_validation(self) -> Protocol:
         """The same on the validation images: what settings are chosen by."""

@@ -21,7 +21,7 @@ import torch
 
 from . import cards, checks, estimates, evaluation, features, provenance
 from .attacks import PGD
-from .batches import number
+from .batches import batches_per_epoch
 from .checkpoints import Checkpoints
 from .config import Config
 from .data import load_dataset
@@ -418,7 +418,7 @@ def _train(config: Config, split: Split, folder: Path, progress: bool, watch: Ca
     state = _unwritten.pop(folder, None) or checkpoints.resume(config, split.train)
     if progress and not (state.history or state.epoch):
         tell(estimates.plan(config, split).to_tell, longer(config, folder))
-    steps = number(len(split.train), config.batch_size)
+    steps = batches_per_epoch(len(split.train), config.batch_size)
     adversarial = "adversarial" if config.adversarial else "natural"
 
     def epochs(state: State) -> float:

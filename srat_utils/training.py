@@ -13,7 +13,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .attacks import PGD, pgd
-from .batches import SAMPLERS, augment, number, rand_augment
+from .batches import SAMPLERS, augment, batches_per_epoch, rand_augment
 from .budgets import Budget
 from .config import Config
 from .images import ImageDataset
@@ -264,7 +264,7 @@ def train_epoch(
         for name, value in measured.items():
             epoch.sums[name] = epoch.sums.get(name, 0) + len(y) * value.detach()
         epoch.batches, epoch.seconds = epoch.batches + 1, time.perf_counter() - started
-        if epoch.batches < number(len(labels), config.batch_size):
+        if epoch.batches < batches_per_epoch(len(labels), config.batch_size):
             after_step(state)
     means = (torch.stack(list(epoch.sums.values())) / len(labels)).tolist()
     state.epoch = None

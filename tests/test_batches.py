@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from srat_utils.batches import SAMPLERS, augment, class_balanced, number, rand_augment
+from srat_utils.batches import SAMPLERS, augment, batches_per_epoch, class_balanced, rand_augment
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -43,7 +43,7 @@ def test_the_number_of_batches_is_known_beforehand_and_those_that_are_done_are_p
             part.tolist() for _, part in SAMPLERS[sampler](x, y, batch_size, torch.Generator().manual_seed(3), done)
         ]
 
-    assert len(labels()) == number(images, batch_size)
+    assert len(labels()) == batches_per_epoch(images, batch_size)
     assert labels(done=1) == labels()[1:]
 
 

@@ -11,7 +11,7 @@ from helpers import build
 
 from srat_utils import METHODS, Config, load_dataset, training
 from srat_utils.attacks import PGD, pgd
-from srat_utils.batches import number, shuffled
+from srat_utils.batches import batches_per_epoch, shuffled
 from srat_utils.config import ConfigError
 from srat_utils.training import State, TrainingError, class_weights, fit, learning_rate
 
@@ -354,7 +354,7 @@ def test_an_epoch_sees_every_image_once_and_no_batch_of_one(data, size, expected
     images, labels = data.tensors("cpu")
     numbered = torch.arange(90)[:, None, None, None].expand_as(images).to(torch.uint8)
     seen = list(shuffled(numbered, labels, size, torch.Generator().manual_seed(0)))
-    assert [len(y) for _, y in seen] == expected and number(90, size) == len(expected)
+    assert [len(y) for _, y in seen] == expected and batches_per_epoch(90, size) == len(expected)
     numbers = torch.cat([(x[:, 0, 0, 0] * 255).round().long() for x, _ in seen])
     assert sorted(numbers.tolist()) == list(range(90))
     assert torch.equal(torch.cat([y for _, y in seen]), labels[numbers])  # each image with its own label

@@ -38,6 +38,11 @@ class APGD:
     def name(self) -> str:
         return f"apgd-{self.loss}-{self.steps}@{budget_name(self.eps)}"
 
+    @property
+    def passes(self) -> int:
+        """How often it looks at an image that stands to the end."""
+        return self.steps * (self.targets if self.loss == "targeted" else 1)
+
     @torch.no_grad()
     def __call__(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, generator: torch.Generator | None = None

@@ -60,6 +60,11 @@ class PGD:
     def name(self) -> str:
         return f"pgd-{self.steps}@{budget_name(self.eps)}"
 
+    @property
+    def passes(self) -> int:
+        """How often it looks at an image."""
+        return self.steps
+
     def scaled(self, factor: float) -> PGD:
         """The same attack with ε and step multiplied: a warm-up of the budget."""
         return replace(self, eps=self.eps * factor, step=self.step * factor)
@@ -86,10 +91,10 @@ def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
             parameter.requires_grad = flag
 
 
-def ascend(loss: Loss, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: float) -> torch.Tensor:
+def ascend(loss: Loss, model: nn.Module, images: torch.Tensor, target: torch.Tensor, step: float) -> torch.Tensor:
     """One step of size `step` along the sign of the gradient of `loss` with respect to the images, and to nothing else."""
     images = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(model(images), labels).sum(), images)
+    (gradient,) = torch.autograd.grad(loss(model(images), target).sum(), images)
     return images.detach() + step * gradient.sign()
 
 
@@ -97,7 +102,7 @@ def ascend(loss: Loss, model: nn.Module, images: torch.Tensor, labels: torch.Ten
 def pgd(
     model: nn.Module,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    target: torch.Tensor,
     attack: PGD,
     *,
     loss: Loss = F.cross_entropy,
@@ -107,8 +112,10 @@ def pgd(
 ) -> torch.Tensor:
     """Projected gradient ascent on `loss` inside the ℓ∞ ball (Madry et al., 2018).
 
-    images: float [N,C,H,W] in [0,1].  labels: int64 [N].  Returns a tensor like `images`, at most ε from it and in [0,1].
-    eps: another ε than the attack's, a number or one per image, [N]; the step changes in proportion.
+    images: float [N,C,H,W] in [0,1].  target: what `loss` compares the logits with; class labels int64 [N] unless the loss says
+    otherwise.  Returns a tensor like `images`, at most ε from it and in [0,1].
+    eps: another ε than the attack's, a number or one per image, [N]; the step changes in proportion.  ValueError for an ε of
+    another shape or below 0.
     The model is attacked in eval mode (see `frozen` for `training`), and each module's mode is restored.
     Only gradients of the images are computed: no parameter ever holds one of the attack's.
     """
@@ -119,7 +126,7 @@ def pgd(
         adversarial = images.clone() if attack.start == "zero" else uniform(images, eps, generator)
         adversarial = adversarial.clamp(low, high)
         for _ in range(attack.steps):
-            adversarial = ascend(loss, model, adversarial, labels, step).clamp(low, high)
+            adversarial = ascend(loss, model, adversarial, target, step).clamp(low, high)
         return adversarial
 
 

@@ -32,6 +32,11 @@ class Square:
     def name(self) -> str:
         return f"square-{self.queries}@{budget_name(self.eps)}"
 
+    @property
+    def passes(self) -> int:
+        """How often it looks at an image that stands to the end."""
+        return self.queries
+
     @torch.no_grad()
     def __call__(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, generator: torch.Generator | None = None
