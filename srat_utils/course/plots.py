@@ -111,7 +111,8 @@ def class_bars(
     values: name → [C].  under: name → bool [C].  classes: their names; None: their numbers.  top: where the axes end; None: each
     its own values' end.  line: a level to compare with, and its name.
     """
-    figure, axes = grid(1, len(values), 2.7 * len(values), 3.0, sharey=top is None and line is None)
+    width = max(5.4, 2.7 * len(values))  # the legend has to fit
+    figure, axes = grid(1, len(values), width, 3.0, sharey=top is None and line is None)
     for axis, (name, heights) in zip(axes.flat, values.items(), strict=True):
         groups = ["under" if rare else "well" for rare in under[name]]
         drawn = axis.bar(
