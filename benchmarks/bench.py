@@ -35,9 +35,10 @@ import peers  # noqa: E402
 
 from srat_utils import Config, features, load_dataset, losses, sweep  # noqa: E402
 from srat_utils.attacks import APGD, PGD, Square, pgd  # noqa: E402
+from srat_utils.devices import cpu_threads, hardware  # noqa: E402
 from srat_utils.images import ImageDataset  # noqa: E402
-from srat_utils.models import Classifier, Spec, cpu_threads  # noqa: E402
-from srat_utils.provenance import VERSIONS, hardware  # noqa: E402
+from srat_utils.models import Classifier, Spec  # noqa: E402
+from srat_utils.provenance import VERSIONS  # noqa: E402
 from srat_utils.training import Job, State, fit, train_epoch  # noqa: E402
 
 FOLDER = ROOT / "results" / "benchmarks"

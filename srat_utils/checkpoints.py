@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from .config import Config
+from .devices import resolve_device
 from .images import ImageDataset
 from .store import RunError, reason, saved, write
-from .training import State, resolve_device
+from .training import State
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # newest first
 BETWEEN, WITHIN = 5.0, 60.0  # seconds from one to the next, at an epoch's end and inside one; less is cheaper to repeat

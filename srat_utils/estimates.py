@@ -14,13 +14,12 @@ import torch
 from .batches import batches_per_epoch
 from .config import Config
 from .data import load_dataset
+from .devices import cpu_threads, memory, resolve_device
 from .images import DataError, ImageDataset, Split
 from .imbalance import held_counts
-from .models import cpu_threads
-from .pictures import memory
 from .records import ConfigError
 from .sources import KNOWN
-from .training import Job, State, batches_told, resolve_device, step
+from .training import Job, State, batches_told, step
 
 LONG, HOUR = 60.0, 3600.0  # seconds: worth a word before it starts; worth advice
 ENOUGH = 0.3  # seconds that a measured step takes, at least, if the batch allows it
@@ -188,7 +187,7 @@ def plan(config: Config, split: Split, cost: Cost | None = None) -> Plan:
         test=len(split.test),
         cost=cost,
         memory=cost.memory + images,
-        room=memory_of(device),
+        room=memory(device),
         device=device,
     )
 
@@ -292,13 +291,6 @@ class Kept:
         self.tally.times[self.key] -= 1
         if self.tally.times[self.key] == 0:
             self.tally.now -= self.bytes
-
-
-def memory_of(device: torch.device) -> float | None:
-    """Bytes, or None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    return memory()
 
 
 def duration(seconds: float) -> str:

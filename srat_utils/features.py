@@ -17,9 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from .attacks import PGD, frozen
+from .devices import cpu_threads
 from .evaluation import BATCH
 from .images import ImageDataset
-from .models import Classifier, at_once, cpu_threads
+from .models import Classifier, at_once
 from .places import remembered
 
 

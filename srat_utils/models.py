@@ -265,17 +265,6 @@ class Spec:
         return cls(**(fields | {"size": tuple(fields["size"]), "classes": tuple(fields["classes"])}))
 
 
-@contextmanager
-def cpu_threads(architecture: str, threads: int | None = None) -> Iterator[None]:
-    """One thread for the small network, where a second one costs more than it brings and would change the last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or (1 if architecture == "small-cnn" else before))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Classifier:
     """The trained classifier, in eval mode, that a run's folder or `Run.export` holds: spec.json and model.pt suffice."""
     folder = absolute(folder)

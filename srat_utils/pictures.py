@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from .devices import memory
 from .images import DataError, ImageDataset, Split, nearest, place_of
 
 FOLDERS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
@@ -233,14 +234,6 @@ def must_fit(number: int, shape: tuple[int, ...]) -> None:
             f"{number:,} pictures of {shape[1]}×{shape[0]} pixels take {needed / 1e9:,.0f} GB of memory, and this machine has "
             f"{there / 1e9:,.0f}; size=… makes them smaller, as in size=64"
         )
-
-
-def memory() -> float | None:
-    """Bytes of memory in this machine, or None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 @contextmanager

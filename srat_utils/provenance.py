@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
-import torch
-
+from .devices import hardware, resolve_device
 from .places import CHECKOUT, PROJECT
-from .training import resolve_device
 
 VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "torchvision", "numpy")}
-
-
-def hardware(device: torch.device) -> str:
-    """The model's name of a GPU or of the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        described = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        described = ""
-    names = re.findall(r"^model name\s*: (.+)$", described, flags=re.MULTILINE)
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:

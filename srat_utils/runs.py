@@ -25,15 +25,16 @@ from .batches import batches_per_epoch
 from .checkpoints import Checkpoints
 from .config import Config
 from .data import load_dataset
+from .devices import cpu_threads, hardware, resolve_device
 from .estimates import Plan
 from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
 from .images import DataError, Split, under_represented, which
-from .models import Classifier, Spec, adjusted, at_once, cpu_threads, load
+from .models import Classifier, Spec, adjusted, at_once, load
 from .places import absolute
 from .progress import REDRAW, redrawn, tell, tqdm
 from .sources import KNOWN, source_hash
 from .store import RunError, default_store, folder_of, locked, prepare, reason, saved, told, write, write_if_possible
-from .training import State, fit, resolve_device
+from .training import State, fit
 
 __all__ = ["Run", "RunError", "default_store", "load_data", "plan", "read", "train"]
 SAVE_EVERY = 5.0  # seconds; shorter evaluations are cheaper to repeat than to save
@@ -494,7 +495,7 @@ def facts_of(config: Config, split: Split) -> dict:
         "subset_fingerprint": split.train.fingerprint,
         "class_counts": dict(zip(split.train.classes, split.train.counts, strict=True)),
         "device": str(device),
-        "hardware": provenance.hardware(device),
+        "hardware": hardware(device),
         "versions": provenance.VERSIONS,
         "commit": provenance.commit(),
     }

@@ -15,12 +15,13 @@ import pandas as pd
 
 from . import estimates, evaluation
 from .config import Config
+from .devices import resolve_device
 from .evaluation import PAPER, Protocol
 from .places import absolute
 from .progress import redrawn, tell, tqdm
 from .runs import Run, load_data, train
 from .store import RunError, default_store, folder_of
-from .training import State, resolve_device
+from .training import State
 
 KILLED = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")  # loky's words for it, and Dask's
 NAMED = 5  # runs that failed for one reason

@@ -16,10 +16,11 @@ from .attacks import PGD, pgd
 from .batches import SAMPLERS, augment, batches_per_epoch, rand_augment
 from .budgets import Budget
 from .config import Config
+from .devices import cpu_threads, resolve_device
 from .images import ImageDataset
 from .inner import INNER, Inner
 from .losses import has_positive
-from .models import Classifier, Spec, cpu_threads
+from .models import Classifier, Spec
 from .records import ConfigError, Record
 from .terms import Batch, Facts, Objective
 
@@ -45,18 +46,6 @@ def class_weights(config: Config, counts: list[int], epoch: int, under: np.ndarr
     if weighting is None or epoch < weighting.start(config.epochs):
         return np.ones(len(counts))
     return weighting.of(counts, under)
-
-
-def resolve_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            f"device {name!r} cannot be used here; take device='auto' ({str(error).splitlines()[0]})"
-        ) from None
-    return torch.device(name)
 
 
 def moving_average(model: Classifier, decay: float | None) -> AveragedModel | None:

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import settings
 
-from srat_utils.models import cpu_threads
+from srat_utils.devices import cpu_threads
 
 settings.register_profile("course", deadline=None)  # a busy machine is not a failure
 settings.load_profile("course")

@@ -13,6 +13,7 @@ from srat_utils import METHODS, Config, load_dataset, training
 from srat_utils.attacks import PGD, pgd
 from srat_utils.batches import batches_per_epoch, shuffled
 from srat_utils.config import ConfigError
+from srat_utils.devices import resolve_device
 from srat_utils.training import State, TrainingError, class_weights, fit, learning_rate
 
 TINY = {"imbalance": "step-5", "max_per_class": 15, "batch_size": 32, "attack_steps": 2}
@@ -412,5 +413,5 @@ def test_an_absent_device_is_refused_in_one_line_that_says_what_to_take():
     missing = "cuda:99" if torch.cuda.is_available() else "cuda"
     for name in (missing, "abacus"):
         with pytest.raises(ConfigError, match="auto") as error:
-            training.resolve_device(name)
+            resolve_device(name)
         assert name in str(error.value) and "\n" not in str(error.value)

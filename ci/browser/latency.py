@@ -19,7 +19,7 @@ import pictures
 import torch
 
 from srat_utils.course.results import FOLDER
-from srat_utils.provenance import hardware
+from srat_utils.devices import hardware
 
 # From the time stamp of the key press; an image counts when it is decoded, and a frame when the page has handed it over,
 # which is when a task posted from its animation callback begins.

@@ -11,11 +11,12 @@ from scipy import stats
 
 from ..budgets import Rarity
 from ..config import Config
+from ..devices import cpu_threads, resolve_device
 from ..images import ImageDataset, under_represented
 from ..methods import METHODS, Method
-from ..models import Classifier, cpu_threads
+from ..models import Classifier
 from ..terms import Consistency, Separation
-from ..training import Job, State, resolve_device, step
+from ..training import Job, State, step
 from ..updates import Plain
 from .plots import COLOURS, GROUP_NAMES, KIND_NAMES, MARKERS, STYLES, Picture, class_bars, dress, grid
 
