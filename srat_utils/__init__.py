@@ -5,7 +5,8 @@ from .data import load_dataset
 from .evaluation import PAPER, STRONG
 from .methods import ELEVEN, METHODS
 from .models import load
-from .runs import plan, train
+from .runs import plan
 from .sweeps import sweep
+from .trainer import train
 
 __all__ = ["ELEVEN", "METHODS", "PAPER", "STRONG", "Config", "load", "load_dataset", "plan", "sweep", "train"]

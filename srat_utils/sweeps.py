@@ -19,8 +19,9 @@ from .devices import resolve_device
 from .evaluation import PAPER, Protocol
 from .places import absolute
 from .progress import redrawn, tell, tqdm
-from .runs import Run, load_data, train
+from .runs import Run, load_data
 from .store import RunError, default_store, folder_of
+from .trainer import train
 from .training import State
 
 KILLED = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")  # loky's words for it, and Dask's

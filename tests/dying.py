@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from srat_utils import checkpoints, runs
+from srat_utils import checkpoints, runs, trainer
 
 
 def train_and_die(config, store, point, number, reached=None):
@@ -31,5 +31,5 @@ def train_and_die(config, store, point, number, reached=None):
     runs.SAVE_EVERY = checkpoints.BETWEEN = checkpoints.WITHIN = -1.0
     checkpoints.SHARE = math.inf
     os.fsync, Path.replace = dying_fsync, dying_replace
-    runs.train(config, store=store, progress=False, after_epoch=lambda state: here("between epochs"))
+    trainer.train(config, store=store, progress=False, after_epoch=lambda state: here("between epochs"))
     reached.put(dict(times))

@@ -10,7 +10,7 @@ import torch
 from helpers import build
 from made_up import save
 
-from srat_utils import PAPER, STRONG, Config, estimates, plan, runs, sweep, sweeps, train
+from srat_utils import PAPER, STRONG, Config, estimates, plan, runs, sweep, sweeps, train, trainer
 from srat_utils.estimates import Cost, duration, kept_by, measured, size
 
 COST = Cost(0.5, 3e6)
@@ -21,7 +21,7 @@ def half_a_second(monkeypatch):
     """Every step is measured to take so long; returns the configs that were measured."""
     asked = []
     monkeypatch.setattr(estimates, "measured", lambda config, dataset: asked.append(config) or COST)
-    runs.tell.cache_clear()
+    trainer.tell.cache_clear()
     return asked
 
 
@@ -166,7 +166,7 @@ def test_sizes():
 
 
 def test_short_runs_start_without_a_word(tmp_path, capsys):
-    runs.tell.cache_clear()
+    trainer.tell.cache_clear()
     train(Config(epochs=1, max_per_class=30, test_per_class=2, attack_steps=1, evaluation_steps=1), store=tmp_path)
     assert "trains on" not in capsys.readouterr().err
 
@@ -178,7 +178,7 @@ def test_long_runs_are_told_of_in_full_before_they_start(tmp_path, half_a_second
     def fit(*arguments, **options):
         raise Started
 
-    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(trainer, "fit", fit)
     with pytest.raises(Started):
         train(Config(epochs=400, max_per_class=30), store=tmp_path)
     said = capsys.readouterr().err
@@ -187,7 +187,7 @@ def test_long_runs_are_told_of_in_full_before_they_start(tmp_path, half_a_second
 
 def test_a_mode_that_trains_on_a_part_of_own_images_says_so_once_and_however_short(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(estimates, "measured", lambda config, dataset: Cost(1e-3, 1e6))
-    runs.tell.cache_clear()
+    trainer.tell.cache_clear()
     config = own(tmp_path, [30, 9], max_per_class=5, epochs=1, adversarial=False, evaluation_steps=1)
     train(config, store=tmp_path)
     assert "mine.npz: trains on 10 of 39 images of 4×4×1 (max_per_class=5); 0: 5, 1: 5;" in capsys.readouterr().err
@@ -199,7 +199,7 @@ def test_a_mode_that_trains_on_a_part_of_own_images_says_so_once_and_however_sho
 
 
 def test_more_epochs_are_another_run_and_it_says_so(tmp_path, capsys):
-    runs.tell.cache_clear()
+    trainer.tell.cache_clear()
     config = Config(epochs=1, adversarial=False, max_per_class=30, test_per_class=2, evaluation_steps=1)
     first = train(config, store=tmp_path)
     assert "afresh" not in capsys.readouterr().err

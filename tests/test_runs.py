@@ -36,6 +36,7 @@ from srat_utils import (
     sweep,
     sweeps,
     train,
+    trainer,
     training,
 )
 from srat_utils.attacks import PGD
@@ -55,7 +56,7 @@ FILES = {"config.json", "evaluations", "history.csv", "model.pt", "provenance.js
 @pytest.fixture
 def no_training(monkeypatch):
     """Any attempt to train fails the test."""
-    monkeypatch.setattr(runs, "fit", lambda *arguments, **options: pytest.fail("it was trained again"))
+    monkeypatch.setattr(trainer, "fit", lambda *arguments, **options: pytest.fail("it was trained again"))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def assert_same_result(one, other):
 
 def interrupt_after(monkeypatch, epochs):
     """Training is broken off as by Ctrl-C after so many epochs, a checkpoint being written after each."""
-    real = runs.fit
+    real = trainer.fit
 
     def broken(config, dataset, *, after_epoch, **options):
         def stop(state):
@@ -92,7 +93,7 @@ def interrupt_after(monkeypatch, epochs):
         return real(config, dataset, after_epoch=stop, **options)
 
     save_always(monkeypatch)
-    monkeypatch.setattr(runs, "fit", broken)
+    monkeypatch.setattr(trainer, "fit", broken)
 
 
 def save_always(monkeypatch):
@@ -203,9 +204,9 @@ def test_an_interrupted_run_is_resumed_and_equals_the_undisturbed_one(finished, 
         with pytest.raises(KeyboardInterrupt):
             train(TINY, store=tmp_path, progress=False)
     assert (tmp_path / TINY.name / "checkpoint.pt").exists()
-    resumed, real = [], runs.fit
+    resumed, real = [], trainer.fit
     monkeypatch.setattr(
-        runs, "fit", lambda *a, state, **k: resumed.append(len(state.history)) or real(*a, state=state, **k)
+        trainer, "fit", lambda *a, state, **k: resumed.append(len(state.history)) or real(*a, state=state, **k)
     )
     run = train(TINY, store=tmp_path, progress=False)
     assert resumed == [epochs]
@@ -251,9 +252,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_taken(finish
     checkpoint = tmp_path / TINY.name / "checkpoint.pt"
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[:1000])
-    resumed, real = [], runs.fit
+    resumed, real = [], trainer.fit
     monkeypatch.setattr(
-        runs, "fit", lambda *a, state, **k: resumed.append(len(state.history)) or real(*a, state=state, **k)
+        trainer, "fit", lambda *a, state, **k: resumed.append(len(state.history)) or real(*a, state=state, **k)
     )
     with pytest.warns(UserWarning, match="set aside"):
         run = train(TINY, store=tmp_path, progress=False)
@@ -369,27 +370,27 @@ def test_the_progress_bar_shows_the_loss_and_all_epochs(tmp_path, capsys):
 
 
 def test_inside_an_epoch_the_bar_counts_its_steps(tmp_path, monkeypatch):
-    seen, real = [], runs.tqdm.update
+    seen, real = [], trainer.tqdm.update
 
     def update(bar, n=1):
         real(bar, n)
         seen.append(bar.n)
 
-    monkeypatch.setattr(runs.tqdm, "update", update)
+    monkeypatch.setattr(trainer.tqdm, "update", update)
     train(TINY.replace(epochs=2, adversarial=False, batch_size=30), store=tmp_path)  # three batches an epoch
     assert seen[:6] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2])
 
 
 def test_the_bars_clock_moves_while_a_step_is_long(tmp_path, monkeypatch):
-    drawn, real = threading.Event(), runs.fit
+    drawn, real = threading.Event(), trainer.fit
     monkeypatch.setattr(progress, "REDRAW", 0.001)
-    monkeypatch.setattr(runs.tqdm, "refresh", lambda bar, **options: drawn.set())
+    monkeypatch.setattr(trainer.tqdm, "refresh", lambda bar, **options: drawn.set())
 
     def slow(*arguments, **options):
         assert drawn.wait(600)  # nothing but the clock could have drawn it
         return real(*arguments, **options)
 
-    monkeypatch.setattr(runs, "fit", slow)
+    monkeypatch.setattr(trainer, "fit", slow)
     threads = threading.active_count()
     train(TINY.replace(epochs=1, adversarial=False), store=tmp_path, progress=False)
     assert threading.active_count() == threads
@@ -430,8 +431,8 @@ def test_runs_that_fail_for_one_reason_share_its_words(tmp_path):
 
 
 def test_a_sweep_trains_only_what_is_missing_and_duplicates_once(tmp_path, monkeypatch):
-    trained, real = [], runs.fit
-    monkeypatch.setattr(runs, "fit", lambda config, *a, **k: trained.append(config) or real(config, *a, **k))
+    trained, real = [], trainer.fit
+    monkeypatch.setattr(trainer, "fit", lambda config, *a, **k: trained.append(config) or real(config, *a, **k))
     first, second = NATURAL.replace(method="CE"), NATURAL.replace(method="LDAM")
     sweep([first], jobs=1, store=tmp_path, progress=False)
     result = sweep([second, first, second], jobs=1, store=tmp_path, progress=False)
@@ -523,7 +524,7 @@ def test_the_bar_of_a_sweep_counts_the_epochs_of_runs_that_are_not_over(tmp_path
     def watched(config, *, after_epoch, **options):
         def look(state):
             after_epoch(state)
-            seen.append(sweeps.epochs_of(runs.Run(config, runs.folder_of(config, tmp_path))))
+            seen.append(sweeps.epochs_of(runs.Run(config, sweeps.folder_of(config, tmp_path))))
 
         return real(config, after_epoch=look, **options)
 
@@ -862,7 +863,7 @@ def test_a_run_whose_own_words_are_damaged_says_so_in_one_line(finished, tmp_pat
 def test_a_damaged_neighbour_does_not_stop_a_training(finished, tmp_path):
     shutil.copytree(finished.folder, tmp_path / finished.folder.name)
     (tmp_path / finished.folder.name / "config.json").unlink()
-    assert runs.longer(TINY.replace(epochs=4), tmp_path / TINY.replace(epochs=4).name) == ""
+    assert trainer.longer(TINY.replace(epochs=4), tmp_path / TINY.replace(epochs=4).name) == ""
 
 
 def test_a_path_in_a_reason_for_failure_stays_one():

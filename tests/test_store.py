@@ -14,7 +14,7 @@ import pytest
 import torch
 from made_up import arrays, save
 
-from srat_utils import PAPER, Config, checkpoints, places, runs, sources, store, sweep, train
+from srat_utils import PAPER, Config, checkpoints, places, runs, sources, store, sweep, train, trainer
 from srat_utils.images import DataError
 from srat_utils.store import RunError, default_store, folder_of, prepare, write
 
@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def no_training(monkeypatch):
     """Any attempt to train fails the test."""
-    monkeypatch.setattr(runs.State, "descend", lambda *a: pytest.fail("it was trained again"))
+    monkeypatch.setattr(trainer.State, "descend", lambda *a: pytest.fail("it was trained again"))
 
 
 def refuse(patch, name, after=0, error=errno.ENOSPC):
@@ -111,7 +111,7 @@ def test_a_run_on_renamed_images_is_found_and_read_without_them(tmp_path, monkey
     path = save(tmp_path / "mine.npz")
     config = Config(path, epochs=1, adversarial=False, evaluation_steps=1)
     run = train(config, store=tmp_path / "store", progress=False)
-    monkeypatch.setattr(runs.State, "descend", lambda *a: pytest.fail("it was trained again"))
+    monkeypatch.setattr(trainer.State, "descend", lambda *a: pytest.fail("it was trained again"))
     moved = path.rename(tmp_path / "renamed.npz")
     again = train(config.replace(dataset=moved), store=tmp_path / "store", progress=False)
     assert again.folder == run.folder
@@ -200,30 +200,30 @@ def test_what_was_trained_when_the_disk_is_full_is_written_later_and_not_trained
         with pytest.raises(RunError, match="is in memory") as error:
             train(TINY, store=tmp_path, progress=False)
     assert one_line(error)
-    monkeypatch.setattr(runs.State, "descend", lambda *a: pytest.fail("it was trained again"))
+    monkeypatch.setattr(trainer.State, "descend", lambda *a: pytest.fail("it was trained again"))
     run = train(TINY, store=tmp_path, progress=False)
     assert same_weights(run, finished) and len(run.history) == 3
-    assert folder_of(TINY, tmp_path) not in runs._unwritten
+    assert folder_of(TINY, tmp_path) not in trainer._unwritten
 
 
 def test_the_older_checkpoint_gives_its_room_to_the_result(finished, tmp_path, monkeypatch):
     save_always(monkeypatch)
-    real = runs.write
+    real = trainer.write
 
     def tight(path, writer):
         if path.name == "model.pt" and (path.parent / "checkpoint-before.pt").exists():
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, writer)
 
-    monkeypatch.setattr(runs, "write", tight)
+    monkeypatch.setattr(trainer, "write", tight)
     assert same_weights(train(TINY, store=tmp_path, progress=False), finished)
 
 
 def test_provenance_is_found_out_before_and_costs_no_training(tmp_path, monkeypatch, finished):
     order = []
-    real_facts, real_fit = runs.facts_of, runs.fit
-    monkeypatch.setattr(runs, "facts_of", lambda *a: order.append("facts") or real_facts(*a))
-    monkeypatch.setattr(runs, "fit", lambda *a, **k: order.append("fit") or real_fit(*a, **k))
+    real_facts, real_fit = trainer.facts_of, trainer.fit
+    monkeypatch.setattr(trainer, "facts_of", lambda *a: order.append("facts") or real_facts(*a))
+    monkeypatch.setattr(trainer, "fit", lambda *a, **k: order.append("fit") or real_fit(*a, **k))
     train(TINY, store=tmp_path, progress=False)
     assert order == ["facts", "fit"]
 
@@ -300,10 +300,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 ASKS_TOO = """
 import sys
-from srat_utils import Config, runs
-steps, real = [], runs.State.descend
-runs.State.descend = lambda state, loss: steps.append(1) or real(state, loss)
-run = runs.train(Config(**{settings!r}), store={store!r}, progress=False)
+from srat_utils import Config, trainer
+steps, real = [], trainer.State.descend
+trainer.State.descend = lambda state, loss: steps.append(1) or real(state, loss)
+run = trainer.train(Config(**{settings!r}), store={store!r}, progress=False)
 print(len(steps), len(run.history), len(run.metrics))
 """
 

@@ -15,7 +15,7 @@ from matplotlib import colors as mcolors
 from matplotlib.figure import Figure
 from PIL import Image
 
-from srat_utils import Config, runs
+from srat_utils import Config, trainer
 from srat_utils.course import panels, plots, widgets
 from srat_utils.course.svg import Chart, Panels, rasterised
 from srat_utils.images import ImageDataset
@@ -295,8 +295,8 @@ def test_stop_keeps_what_was_trained_and_train_goes_on_from_there(training, tmp_
     parts.bar.observe(lambda change: reached.append(change["new"]), names="value")
     parts.press_train()
     assert min(share for share in reached if share > 0) > stopped / 40 and "1 run(s)" in parts.panel.value
-    straight = runs.train(tiny(40, weight_ratio=2), store=tmp_path / "straight", progress=False)
-    resumed = runs.train(tiny(40, weight_ratio=2), store=tmp_path, progress=False)
+    straight = trainer.train(tiny(40, weight_ratio=2), store=tmp_path / "straight", progress=False)
+    resumed = trainer.train(tiny(40, weight_ratio=2), store=tmp_path, progress=False)
     assert len(resumed.history) == 40
     pd.testing.assert_series_equal(resumed.history["loss"], straight.history["loss"])
 

@@ -25,7 +25,7 @@ from ..attacks.pgd import bounds
 from ..config import Config
 from ..images import nearest
 from ..imbalance import class_counts
-from ..runs import train
+from ..trainer import train
 from . import planted, theory
 
 

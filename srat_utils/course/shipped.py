@@ -16,7 +16,8 @@ from PIL import Image
 from ..attacks import pgd
 from ..config import Config
 from ..models import load
-from ..runs import Run, read, train
+from ..runs import Run, read
+from ..trainer import train
 from . import panels
 from .svg import Panels
 

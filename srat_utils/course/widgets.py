@@ -18,7 +18,8 @@ import ipywidgets
 from IPython.display import display
 
 from ..config import Config
-from ..runs import Run, train
+from ..runs import Run
+from ..trainer import train
 from ..training import State
 from . import panels, svg
 
