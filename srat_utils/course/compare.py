@@ -58,11 +58,14 @@ def in_words(row: pd.Series) -> str:
 
 
 def board(found: Mapping[tuple[str, str], effects.Effect | None], rows: str, columns: str) -> Table:
-    """Differences (row, column) → effect as a table of words, corrected for all of them; rows, columns: what each is called."""
+    """Differences (row, column) → effect as a table of words, corrected for all of them; rows, columns: what each is called.
+
+    A pair that is not among them is a dash.
+    """
     judged = effects.judge(found)
     judged.index = pd.MultiIndex.from_tuples(judged.index, names=[rows, columns])
     down, across = (list(dict.fromkeys(judged.index.get_level_values(level))) for level in (0, 1))
-    return in_full(judged.apply(in_words, axis=1).unstack().loc[down, across])
+    return in_full(judged.apply(in_words, axis=1).unstack().loc[down, across].fillna("–"))
 
 
 def decided_first(judged: pd.DataFrame, near: int = 3) -> Table:
