@@ -255,17 +255,17 @@ def separation(
             where = np.flatnonzero(under == (group == "under"))
             bars.bars(where, table.to_numpy()[where], colour, filled=kind == hardest)
 
-    meters, height = [], 60
+    meters, height = [], 72
     largest = max(each["variance_ratio"] for each in measured.values())
     for name, label, top, end in (
-        ("probe_accuracy", "linear probe", 100.0, "{:g} %"),
-        ("variance_ratio", "variance ratio", largest, "{:.3g}, the largest of these λ"),
+        ("probe_accuracy", "linear probe", 100.0, ""),
+        ("variance_ratio", "variance ratio", largest, f", largest {largest:.3g}"),
     ):
         now = measured[value][name]
         meter = Chart(
-            (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}"
+            (0, 1.06 * top), (0, 1), width=450, height=height, left=120, title=f"separability: {label} {now:.3g}{end}"
         )
-        meter.line([0, now], [0.9, 0.9], MEASURED, width=10).ticks([0, top], ["0", end.format(top)])
+        meter.line([0, now], [0.9, 0.9], MEASURED, width=10).ticks([0, top], ["0", f"{top:.3g}"])
         meters.append(meter)
         said.append(f"{label} {now:.3g}")
     key = Chart((0, 1), (0, 1), width=900, height=44, left=34, axis=False)
