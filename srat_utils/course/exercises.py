@@ -238,7 +238,7 @@ EXERCISES: dict[str, Exercise] = {
             "this is the share; say it in percent": right / 100},
         [lambda *_: "train the settings that you are given, with the seed that you are given, and take the overall clean accuracy"],
         tolerance=1e-6),
-    "pgd": Exercise("a tensor of images", pgd, [attacked()], tolerance=None,
+    "pgd": Exercise("a tensor of images", lambda model, images, labels, attack: pgd(model, images, labels, attack), [attacked()], tolerance=None,
         demands=[
             lambda got, right, model, images, labels, attack: outside(got, images, attack.eps),
             lambda got, right, model, *_: model[1].running_mean.any()
