@@ -28,7 +28,7 @@ SLIDES = {
     "07": ("title", "predict", "ratios-notice", "lambda-step", "switch-text", "switch-figure", "switch-notice", "recap"),
     "08": ("title", "opening", "opening-read", "predict", "build", "ladder-figure", "ladder-read", "lemma", "scale-frames",
            "scale-read", "checklist", "recap"),
-    "09": ("title", "predict", "prior-text", "lemma-text", "positives", "budgets budgets-notice", "comparison",
+    "09": ("title", "predict", "prior-text", "lemma-text", "positives", "budgets", "comparison", "comparison-figure",
            "which", "recap"),
     "10": ("title", "predict", "look", "eps", "choose-notice", "test-figure", "test-notice", "yours", "recap"),
 }  # fmt: skip
