@@ -79,9 +79,8 @@ class Checkpoints:
             state = State.fresh(config, dataset, device)
             left = f"{checkpoint} could not be read ({{}}); it is left as it is: call train(config) again"
             try:
-                content = io.BytesIO(
-                    checkpoint.read_bytes()
-                )  # apart from torch.load, which raises OSError for half a file, too
+                # Apart from torch.load, which raises OSError for half a file, too.
+                content = io.BytesIO(checkpoint.read_bytes())
             except OSError as error:
                 raise RunError(left.format(reason(error))) from error
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -76,14 +76,29 @@ class Protocol:
 
 def arrays_of(attack) -> str:
     """A hash of the networks, tensors and arrays among an attack's settings, whose repr says nothing of their values; "" for none."""
-    digest, found = hashlib.sha256(), False
-    for value in getattr(attack, "__dict__", {}).values():
-        parts = value.state_dict().values() if isinstance(value, torch.nn.Module) else [value]
-        for part in parts:
-            if isinstance(part, (torch.Tensor, np.ndarray)):
-                found = True
-                digest.update(np.ascontiguousarray(torch.as_tensor(part).detach().cpu().numpy()).data)
+
+    def inside(value) -> Iterator[torch.Tensor]:
+        if isinstance(value, torch.nn.Module):
+            yield from value.state_dict().values()
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                yield from inside(part)
+        elif isinstance(value, (torch.Tensor, np.ndarray)):
+            yield torch.as_tensor(value)
+
+    found = list(inside(list(getattr(attack, "__dict__", {}).values())))
+    digest = hashlib.sha256()
+    for part in found:
+        # As bytes: numpy knows no bfloat16.
+        digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest() if found else ""
+
+
+def several(protocols: Sequence[Protocol]) -> tuple[Protocol, ...]:
+    """The protocols.  ValueError for one in place of a list."""
+    if isinstance(protocols, Protocol):
+        raise ValueError(f"protocols is a list of them, as in [{protocols.name.upper()}]")
+    return tuple(protocols)
 
 
 PAPER = Protocol("paper", lambda config: [config.evaluation_attack])

@@ -25,7 +25,7 @@ from .config import Config
 from .data import load_dataset
 from .devices import cpu_threads, resolve_device
 from .estimates import Plan
-from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol
+from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol, several
 from .images import DataError, Split, under_represented, which
 from .models import Classifier, Spec, adjusted, at_once, load
 from .places import absolute
@@ -280,8 +280,7 @@ class Run:
         costs up to 1,100 gradients a test image where it was not measured before.  A program or a card that cannot be made is
         told of and left out.
         """
-        if isinstance(protocols, Protocol):
-            raise ValueError(f"protocols is a list of them, as in [{protocols.name.upper()}]")
+        protocols = several(protocols)
         folder = absolute(folder)
         with told(folder, "make room, or name another folder"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -311,7 +310,7 @@ class Run:
 
     def card(self, *, check: bool = True, protocols: Sequence[Protocol] = (PAPER, STRONG)) -> str:
         """A model card in Markdown: data, accuracies with intervals, what speaks against them, settings."""
-        return cards.card(self, protocols, check=check)
+        return cards.card(self, several(protocols), check=check)
 
 
 def as_npy(array: np.ndarray) -> bytes:

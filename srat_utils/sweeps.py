@@ -16,7 +16,7 @@ import pandas as pd
 from . import estimates, evaluation
 from .config import Config
 from .devices import resolve_device
-from .evaluation import PAPER, Protocol
+from .evaluation import PAPER, Protocol, several
 from .places import absolute
 from .progress import redrawn, tell, tqdm
 from .runs import Run, load_data
@@ -54,6 +54,7 @@ def sweep(
     with the epoch at which each of the others stopped.  protocols: what each network is tested under.
     after_run: called here with each run that was just finished.
     """
+    protocols = several(protocols)
     store = absolute(store or default_store())  # a worker may have another working directory
     # Once: of own images, the name of a run takes a look at every file.
     asked = [Run(config, folder_of(config, store)) for config in configs]

@@ -14,7 +14,7 @@ from .batches import batches_per_epoch
 from .checkpoints import Checkpoints
 from .config import Config
 from .devices import hardware, resolve_device
-from .evaluation import PAPER, Protocol
+from .evaluation import PAPER, Protocol, several
 from .images import Split
 from .progress import redrawn, tell, tqdm
 from .runs import Run, load_data, read
@@ -46,8 +46,7 @@ def train(
     Raises RunError where the store cannot be written, before anything is trained, and TrainingError when the loss is no longer
     a number.
     """
-    if isinstance(protocols, Protocol):
-        raise ValueError(f"protocols is a list of them, as in [{protocols.name.upper()}]")
+    protocols = several(protocols)
     run = Run(config, folder_of(config, store))
     if not run.trained:
         split = load_data(config)

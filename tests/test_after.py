@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from srat_utils import ELEVEN, METHODS, PAPER, Config, load_dataset, sweep
-from srat_utils.course import after, compare, results
+from srat_utils import ELEVEN, METHODS, PAPER, Config, effects, load_dataset, sweep
+from srat_utils.course import after, compare, plots, results
 from srat_utils.methods import Method
 from srat_utils.terms import CE
 from srat_utils.weights import Deferred
@@ -103,3 +103,20 @@ def test_passes_are_the_attacks_steps_and_what_the_terms_and_the_update_look_at(
     config = Config(method=method, imbalance="step-5", max_per_class=15, attack_steps=5)
     assert after.passes(config, data) == looks
     assert after.passes(config.replace(adversarial=False), data) <= 2
+
+
+def test_a_board_has_the_words_in_the_order_of_what_was_asked_and_a_dash_for_the_rest():
+    certain, unsure = effects.from_seeds([5.0, 5.1, 4.9]), effects.from_seeds([3.0])
+    text = compare.board({("b", "− a"): certain, ("a", "− b"): unsure, ("c", "− a"): None}, "method", "points").text
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[0] == ["points", "−", "a", "−", "b"] and [row[0] for row in rows[2:]] == ["b", "a", "c"]
+    assert rows[2][-2:] == ["up", "–"] and "1 seed: undecided" in text and rows[4][1:] == ["not", "measured", "–"]
+
+
+def test_labels_give_way_to_each_other_and_those_apart_stay():
+    places = np.array([[0, 0], [0, 0], [0, 0], [1, 0], [30, 30]], float)
+    moved = plots.apart(places, 9)
+    gaps = np.hypot(*np.moveaxis(moved[:, None] - moved[None], -1, 0))[np.triu_indices(5, 1)]
+    assert gaps.min() >= 9 and moved[4].tolist() == [30, 30]
+    on_a_line = plots.apart(np.array([(0, 49), (0, 36), (0, 36), (0, 35)], float), 5)
+    assert (on_a_line[:, 0] == 0).all() and np.diff(np.sort(on_a_line[:, 1])).min() >= 5 and on_a_line[0, 1] == 49

@@ -313,4 +313,6 @@ def test_attacks_through_different_networks_have_different_keys():
     networks = [torch.nn.Linear(2, 2) for _ in range(2)]
     keys = [Protocol("transfer", lambda config, n=n: [Transfer(n)]).key(Config()) for n in (*networks, networks[0])]
     assert keys[0] == keys[2] != keys[1]
+    several = [Protocol("transfer", lambda config, n=n: [Transfer((n.bfloat16(),))]).key(Config()) for n in networks]
+    assert several[0] != several[1]
     assert STRONG.key(Config()) == "strong-c21f5303" and PAPER.key(Config()) == "paper-054fb7da"

@@ -846,6 +846,8 @@ def test_one_protocol_in_place_of_a_list_is_refused_before_anything_is_done(fini
     for call in (
         lambda: train(TINY, store=tmp_path, protocols=PAPER),
         lambda: finished.export(tmp_path, protocols=PAPER),
+        lambda: finished.card(protocols=PAPER),
+        lambda: sweep([TINY], store=tmp_path, protocols=PAPER),
     ):
         with pytest.raises(ValueError, match=r"a list of them, as in \[PAPER\]"):
             call()

@@ -66,20 +66,3 @@ def board(found: Mapping[tuple[str, str], effects.Effect | None], rows: str, col
     judged.index = pd.MultiIndex.from_tuples(judged.index, names=[rows, columns])
     down, across = (list(dict.fromkeys(judged.index.get_level_values(level))) for level in (0, 1))
     return in_full(judged.apply(in_words, axis=1).unstack().loc[down, across].fillna("–"))
-
-
-def decided_first(judged: pd.DataFrame, near: int = 3) -> Table:
-    """Of `effects.judge`'s frame the decided rows, largest difference first, then the undecided ones nearest to a word.
-
-    near: how many of those; the rest is folded away, and as plain text only counted.
-    """
-    by_size = judged.sort_values("difference", ascending=False).round(2)
-    undecided = by_size[by_size["verdict"] == "undecided"].sort_values("p", kind="stable")
-    shown = pd.concat([by_size[by_size["verdict"].isin(["up", "down"])], undecided[:near]])
-    rest = by_size.drop(shown.index)
-    table = in_full(shown)
-    if rest.empty:
-        return table
-    words = f"{len(rest)} more rows, without a word"
-    folded = f"<details><summary>{words}</summary>{in_full(rest).html}</details>"
-    return Table(table.html + folded, f"{table.text}\n({words})")

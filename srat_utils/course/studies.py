@@ -383,10 +383,8 @@ def main(arguments: list[str] | None = None) -> None:
                 keep(runs, folder)
             else:
                 results.export(runs, folder, protocols=protocols)
-        except (
-            ValueError,
-            OSError,
-        ) as problem:  # results of other images are there, or no room: no reason to stop the training
+        except (ValueError, OSError) as problem:
+            # Results of other images are there, or no room: no reason to stop the training.
             refused[f"some are not written to {folder}: {reason(problem)}; they are in {default_store()}"] = None
 
     cluster = joblib.parallel_config("dask", scheduler_host=options.cluster) if options.cluster else nullcontext()
