@@ -10,7 +10,7 @@ PACKAGE = Path(srat_utils.__file__).parent
 SCIENCE = """images imbalance records devices arrays pictures places progress sources data weights losses models attacks batches
     terms budgets inner updates methods config training estimates evaluation checks features provenance store checkpoints
     cards runs trainer sweeps effects selection""".split()  # noqa: SIM905
-COURSE = """svg plots paper tables compare theory planted trust panels shipped widgets exercises stages results studies choice compose
+COURSE = """svg plots paper tables compare theory planted trust panels shipped widgets exercises stages results exhibits studies choice compose
     evidence paper_claims claims after""".split()  # noqa: SIM905
 
 

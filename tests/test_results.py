@@ -12,7 +12,7 @@ from made_up import save
 import srat_utils
 from srat_utils import ELEVEN, PAPER, STRONG, Config, provenance, sources, sweep
 from srat_utils.attacks import PGD
-from srat_utils.course import claims, paper, results, stages, studies
+from srat_utils.course import claims, exhibits, paper, results, stages, studies
 from srat_utils.course.stages import for_mode, imbalances
 from srat_utils.evaluation import Outcomes, Protocol
 from srat_utils.images import DataError
@@ -140,7 +140,7 @@ def test_histories_and_features_are_kept_of_runs_that_cannot_be_made_again_at_on
     written = []
     for _ in range(2):
         results.export(runs, tmp_path, histories=True)
-        results.export_features(runs[2], tmp_path, per_class=5, components=8)
+        exhibits.export_features(runs[2], tmp_path, per_class=5, components=8)
         written.append([(tmp_path / "digits" / name).read_bytes() for name in ("runs.csv", "history.csv")])
     assert written[0] == written[1]
     history = pd.read_csv(tmp_path / "digits/history.csv")
@@ -159,9 +159,9 @@ def test_histories_and_features_are_kept_of_runs_that_cannot_be_made_again_at_on
 
 
 def test_features_are_read_back_by_their_config(runs, tmp_path):
-    assert results.features_of(runs[2].config, tmp_path) is None
-    results.export_features(runs[2], tmp_path, per_class=5, components=8)
-    z, labels = results.features_of(runs[2].config, tmp_path)
+    assert exhibits.features_of(runs[2].config, tmp_path) is None
+    exhibits.export_features(runs[2], tmp_path, per_class=5, components=8)
+    z, labels = exhibits.features_of(runs[2].config, tmp_path)
     assert z.dtype == np.float32 and len(z) == len(labels) and set(labels) == set(range(10))
 
 
@@ -171,8 +171,8 @@ def test_an_example_of_each_class_is_kept_as_it_is_and_attacked(tmp_path):
     path = save(tmp_path / "mine.npz", train_images=rows, train_labels=labels, test_images=rows, test_labels=labels)
     config = Config(path, method="CE", epochs=1, attack_steps=1, evaluation_steps=2)
     (run,) = sweep([config], jobs=1, store=tmp_path / "store", progress=False)
-    results.export_examples(run, tmp_path / "results")
-    shown = results.examples(str(path), tmp_path / "results")
+    exhibits.export_examples(run, tmp_path / "results")
+    shown = exhibits.examples(str(path), tmp_path / "results")
     assert len(shown) == 6
     for place, name in enumerate(run.classes):
         (clean, words), (attacked, _) = shown[2 * place : 2 * place + 2]
@@ -589,7 +589,8 @@ def test_a_trial_of_the_papers_own_runs_tries_to_keep_features_too(monkeypatch):
     listed = studies.papers_own(max_per_class=100, test_per_class=10, epochs=1)
     said = {name: [] for name in ("export", "export_separability", "export_features", "export_examples")}
     for name in said:
-        monkeypatch.setattr(results, name, lambda runs, *rest, name=name, **options: said[name].append(runs))
+        room = results if name == "export" else exhibits
+        monkeypatch.setattr(room, name, lambda runs, *rest, name=name, **options: said[name].append(runs))
     studies.keep([SimpleNamespace(config=config) for config in listed], None)
     assert said["export_features"] and said["export_examples"] and said["export_separability"][0]
 
@@ -605,18 +606,18 @@ def test_stored_outcomes_of_another_test_are_not_handed_out(runs, store, tmp_pat
 def test_features_of_a_network_that_came_out_otherwise_are_forgotten(runs, tmp_path):
     first, *others = runs
     results.export(runs, tmp_path)
-    results.export_features(first, tmp_path, per_class=5, components=8)
-    results.export_separability(runs, tmp_path)
+    exhibits.export_features(first, tmp_path, per_class=5, components=8)
+    exhibits.export_separability(runs, tmp_path)
     results.export(runs, tmp_path)  # the same: everything stays
-    assert results.features_of(first.config, tmp_path) and len(results.separability("digits", tmp_path)) == 2 * len(
+    assert exhibits.features_of(first.config, tmp_path) and len(exhibits.separability("digits", tmp_path)) == 2 * len(
         runs
     )
     said = first.outcomes()
     turned = {name: (own + 1) % 10 for name, own in said.predictions.items()}
     again = Run(first.config, None, first.provenance, {"paper": Outcomes(said.test, said.labels, turned)})
     results.export([again], tmp_path)
-    assert results.features_of(first.config, tmp_path) is None
-    left = {key for key, _ in results.separability("digits", tmp_path).index}
+    assert exhibits.features_of(first.config, tmp_path) is None
+    left = {key for key, _ in exhibits.separability("digits", tmp_path).index}
     assert left == {run.config.fingerprint for run in others}
 
 

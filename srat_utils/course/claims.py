@@ -19,7 +19,7 @@ from ..effects import Effect
 from ..evaluation import PAPER, STRONG, Protocol
 from ..runs import Run
 from ..store import write
-from . import results, stages
+from . import exhibits, results, stages
 from .compare import in_words
 from .evidence import Claim, Stage
 from .paper_claims import every_claim
@@ -56,7 +56,7 @@ def table(
 ) -> Table:  # fmt: skip
     """What a notebook shows of its claims: the paper's words, the difference, and for each attack interval and verdict.
 
-    base: the settings that all runs share.  features: measures of separability, as `results.separability` has them.
+    base: the settings that all runs share.  features: measures of separability, as `exhibits.separability` has them.
     sections: the beginning of the sections to show; verdicts are corrected for all of the notebook's claims.
     """
     own = {} if features is None else {"features": features}
@@ -126,12 +126,12 @@ def all_stages() -> list[Stage]:
     digits, photographs = (stages.for_mode("laptop", name)[0] for name in ("digits", "cifar10"))
     own_pair = stages.pairs("cifar10")[:1]
     return [
-        Stage("digits", digits, results.read("digits"), features=results.separability("digits")),
+        Stage("digits", digits, results.read("digits"), features=exhibits.separability("digits")),
         Stage(
             "CIFAR-10 on a laptop",
             photographs,
             results.read("cifar10-laptop"),
-            features=results.separability("cifar10-laptop"),
+            features=exhibits.separability("cifar10-laptop"),
             sets=stages.JUDGED,
             pairs=own_pair,
         ),
@@ -139,7 +139,7 @@ def all_stages() -> list[Stage]:
             "the paper's own",
             Config("cifar10"),
             results.read("cifar10"),
-            features=results.separability("cifar10"),
+            features=exhibits.separability("cifar10"),
             sets=stages.imbalances("cifar10")[1::2],
             pairs=own_pair,
         ),

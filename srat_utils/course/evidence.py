@@ -28,7 +28,7 @@ class Stage:
     """One data set with one schedule on which claims are judged.
 
     base: the settings that all its runs share.  stored: fingerprint → run.  seeds: those to look for; None: all that are stored.
-    features: fingerprint → measures of separability, one row (images, measure) each; see `results.separability`.
+    features: fingerprint → measures of separability, one row (images, measure) each; see `exhibits.separability`.
     sets, pairs: what "every set" and "every pair" mean here; None: all four of the data set.
     """
 

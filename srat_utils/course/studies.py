@@ -28,7 +28,7 @@ from ..runs import Run
 from ..sources import at_hand, load_source
 from ..store import default_store, folder_of, reason
 from ..sweeps import kept, sweep, time_of
-from . import results
+from . import exhibits, results
 from .stages import TARGET_SEEDS, for_mode, hardest, imbalances, of_set, on_laptop, pairs
 
 IN_ORDER = (
@@ -283,13 +283,13 @@ def keep(runs: Iterable[Run], folder: Path) -> None:
         [run for run in runs if print_of(run.config) in set(map(print_of, separable(run.config, kind)))]
         for kind in ("step", "exp")
     )
-    results.export_separability(shown, folder)
+    exhibits.export_separability(shown, folder)
     for run in own:
         drawn = run in shown or (run in also and not on_laptop(run.config))
         if run.config.seed == 0 and run.config.classes is None and drawn:
-            results.export_features(run, folder)
+            exhibits.export_features(run, folder)
         if run.config.seed == 0 and run in shown and run.config.method == "CE" and run.config.adversarial:
-            results.export_examples(run, folder)
+            exhibits.export_examples(run, folder)
 
 
 def post_hoc(configs: Iterable[Config]) -> list[Work]:
