@@ -26,7 +26,7 @@ SLIDES = {
     "06": ("title", "predict", "tables-notice", "wins-text", "wins-notice", "classes", "classes-notice", "ranks-figure",
            "ranks-notice", "recap"),
     "07": ("title", "predict", "ratios-notice", "lambda-step", "switch-text", "switch-figure", "switch-notice", "recap"),
-    "08": ("title", "opening", "opening-read", "predict", "build", "ladder-figure", "ladder-read", "lemma", "scale-frames",
+    "08": ("title", "predict", "opening", "opening-read", "build", "ladder-figure", "ladder-read", "lemma", "scale-frames",
            "scale-read", "checklist", "recap"),
     "09": ("title", "predict", "prior-text", "lemma-text", "positives", "budgets", "comparison", "comparison-figure",
            "which", "recap"),

@@ -78,6 +78,7 @@ def made_of(run) -> str:
         f"{config.model} for {colour} pictures of {height}×{width} pixels, trained {trained} by {config.method} for "
         f"{config.epochs} epochs on {sum(counts.values()):,} images of {source(config)}.  Rare classes: "
         f"{', '.join(rare) or 'none'}."
+        + (f"  The log of each class's share of them, times {run.tau:g}, is taken off its logits." if run.tau else "")
     )
 
 

@@ -69,19 +69,32 @@ class Run:
     """A trained network and what was measured of it; everything is read, or computed and kept, when it is first asked for.
 
     folder: where it lies.  None: only its numbers are kept: `facts` (the provenance) and, by the protocol's name, `said`
-    (outcomes).
+    (outcomes).  tau: τ of the prior that is taken off its logits, see `prior_off`.
     """
 
     config: Config
     folder: Path | None = None
     facts: Mapping | None = None
     said: dict[str, Outcomes] = field(default_factory=dict)
+    tau: float = 0.0
+
+    def prior_off(self, tau: float = 1.0) -> Run:
+        """The same run with a post-hoc prior: all that it says is of logits z − τ·ln π; nothing is trained again (Menon et al., 2021).
+
+        π: the training set's shares.  Every attack meets the prior, and `export` hands it on.  A protocol with a τ of its own, as
+        in `PAPER.adjusted(0.5)`, is answered with that one.
+        """
+        return replace(self, tau=PAPER.adjusted(tau).tau)
+
+    def _asked(self, protocol: Protocol) -> Protocol:
+        return protocol.adjusted(self.tau) if self.tau and not protocol.tau else protocol
 
     @property
     def trained(self) -> bool:
         return self.folder is None or (self.folder / "provenance.json").exists()
 
     def evaluated(self, protocol: Protocol) -> bool:
+        protocol = self._asked(protocol)
         if self.folder is None:
             return self._said(protocol) is not None
         known = read_outcomes(self.path_of(protocol))
@@ -103,6 +116,7 @@ class Run:
 
     def outcomes(self, protocol: Protocol = PAPER, *, progress: bool = False) -> Outcomes:
         """What the network said of each test image under a protocol."""
+        protocol = self._asked(protocol)
         if (known := self._said(protocol)) is not None:
             return known
         path = self.path_of(protocol)
@@ -127,7 +141,7 @@ class Run:
             raise RunError(
                 f"{self.config.name} held out no validation images; set validation=0.2, say, and train again"
             )
-        model = self.adjusted(protocol.tau) if protocol.tau else self.model
+        model = self.model if protocol.tau == self.tau else adjusted(self.model, self._counts, protocol.tau)
         bar = tqdm(
             total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress, delay=REDRAW
         )
@@ -185,23 +199,23 @@ class Run:
         """Which classes are under-represented in the training set, bool [C]."""
         if self.config.rare is not None:
             return which(self.config.rare, self.classes)
-        return under_represented(list(self.provenance["class_counts"].values()))
+        return under_represented(self._counts)
+
+    @property
+    def _counts(self) -> list[int]:
+        return list(self.provenance["class_counts"].values())
 
     @cached_property
     def model(self) -> Classifier:
         """The trained network in eval mode and in the precision of its training, on the config's device; no data are needed."""
         model = load(self._file("model.pt").parent, resolve_device(self.config.device))
         model.precision = self.config.precision  # a spec.json of an earlier version does not say it
-        return model
+        return adjusted(model, self._counts, self.tau) if self.tau else model
 
     @property
     def spec(self) -> Spec:
         """What the network is, apart from its weights."""
         return Spec.from_json(self._file("spec.json").read_text(encoding="utf-8"))
-
-    def adjusted(self, tau: float = 1.0) -> Classifier:
-        """The network with a post-hoc prior, logits z − τ·ln π; nothing is trained again (see `Protocol.adjusted`)."""
-        return adjusted(self.model, list(self.provenance["class_counts"].values()), tau)
 
     @cached_property
     def data(self) -> Split:
@@ -233,7 +247,8 @@ class Run:
     def features(self, attack: PGD | None = None, part: str = "test") -> np.ndarray:
         """`features.penultimate` of its "test" or "train" images, as they are or attacked; computed once, stored beside the model."""
         images = getattr(self.data, part)
-        key = hashlib.sha256(f"{attack} {images.fingerprint}".encode()).hexdigest()[:8]
+        met = f"{attack} with τ = {self.tau}" if attack and self.tau else attack
+        key = hashlib.sha256(f"{met} {images.fingerprint}".encode()).hexdigest()[:8]
         path = self._file("features") / f"{part}-{key}.npy"
         if path.exists():
             with suppress(ValueError, EOFError):  # damaged: computed again
@@ -284,7 +299,7 @@ class Run:
         folder = absolute(folder)
         with told(folder, "make room, or name another folder"):
             folder.mkdir(parents=True, exist_ok=True)
-            write(folder / "model.pt", lambda path: shutil.copyfile(self._file("model.pt"), path))
+            write(folder / "model.pt", self._write_weights)
             spec = replace(self.spec, precision=self.config.precision).to_json()
             write(folder / "spec.json", lambda path: path.write_text(spec, encoding="utf-8"))
             for of_another in ("model.pt2", "card.md"):  # made anew below, or left out
@@ -307,6 +322,12 @@ class Run:
                 "the network is exported without it; print(run.card()) shows it",
             )
         return folder
+
+    def _write_weights(self, path: Path) -> None:
+        if self.tau:
+            torch.save(self.model.state_dict(), path)
+        else:
+            shutil.copyfile(self._file("model.pt"), path)
 
     def card(self, *, check: bool = True, protocols: Sequence[Protocol] = (PAPER, STRONG)) -> str:
         """A model card in Markdown: data, accuracies with intervals, what speaks against them, settings."""

@@ -18,6 +18,7 @@ from .sweeps import sweep
 
 MEASURES = ("overall", "balanced", "well", "under", "worst")
 NOT_SETTINGS = {"seed", "device", "threads", "source"}
+OFF = "prior off"
 
 
 def select(
@@ -26,6 +27,7 @@ def select(
     protocol: Protocol = PAPER,
     *,
     over: Sequence[str] = (),
+    taus: Sequence[float] = (0.0,),
     **options,
 ) -> pd.DataFrame:
     """Train the configs and compare their settings on validation images, best first; the test images stay unseen.
@@ -33,6 +35,7 @@ def select(
     configs: of every setting the same seeds, with validation=0.2, say, or a set that brings validation images.
     by: "clean" or "robust", then overall, balanced (mean over classes), well, under (means over the group) or worst.
     over: settings that are averaged over, not compared ("method", where a schedule is to suit all of them).
+    taus: each network is tried with these post-hoc priors (`Run.prior_off`), 0 for none; several are compared as "prior off".
     options: of `sweep`.
 
     Index: the settings that differ.  Columns: value in percent with low and high, its 95 % interval over seeds; below best
@@ -40,7 +43,7 @@ def select(
     seconds of training.  With one seed, or where all differ equally, there are no intervals.  Raises ConfigError where there is
     nothing to choose, or nothing to choose by.
     """
-    rows = on_validation(configs, by, protocol, over=over, **options)
+    rows = on_validation(configs, by, protocol, over=over, taus=taus, **options)
     by_seed = rows["value"].unstack("seed")
     by_seed = by_seed.loc[by_seed.mean(axis=1).sort_values(ascending=False, kind="stable").index]
     found = [effects.from_seeds(values) for values in by_seed.to_numpy()]
@@ -64,7 +67,13 @@ def select(
 
 
 def on_validation(
-    configs: Iterable[Config], by: str, protocol: Protocol = PAPER, *, over: Sequence[str] = (), **options
+    configs: Iterable[Config],
+    by: str,
+    protocol: Protocol = PAPER,
+    *,
+    over: Sequence[str] = (),
+    taus: Sequence[float] = (0.0,),
+    **options,
 ) -> pd.DataFrame:
     """The configs trained and tried on validation images: value in percent and seconds of training, means over `over`.
 
@@ -77,7 +86,7 @@ def on_validation(
     settings = differing(configs)
     if unknown := set(over) - set(settings):
         raise ConfigError(f"over names {', '.join(sorted(unknown))}, in which the configs do not differ")
-    compared = [name for name in settings if name not in over]
+    compared = [name for name in settings if name not in over] + [OFF] * (len(set(taus)) > 1)
     if not compared:
         raise ConfigError("the configs differ in nothing but their seeds: there is nothing to choose")
     for config in configs:
@@ -93,14 +102,18 @@ def on_validation(
                 f"choose by='{kind} balanced', or set rare"
             )
     tried = protocol.on_validation()
-    runs = sweep(configs, protocols=(tried,), **options)
+    priors = {tau: tried.adjusted(tau) if tau else tried for tau in taus}
+    runs = sweep(configs, protocols=tuple(priors.values()), **options)
     if len(runs) < len(configs):
         raise RunError(
             f"{len(runs)} of {len(configs)} runs were finished in time; call it again, which goes on from there"
         )
-    rows = pd.DataFrame([{name: shown(getattr(run.config, name)) for name in (*settings, "seed")} for run in runs])
-    rows["value"] = [of_run(run, tried, kind, measure) for run in runs]
-    rows["seconds"] = [run.provenance["seconds"] for run in runs]
+    rows = pd.DataFrame(
+        {name: shown(getattr(run.config, name)) for name in (*settings, "seed")}
+        | {OFF: tau, "value": of_run(run, own, kind, measure), "seconds": run.provenance["seconds"]}
+        for run in runs
+        for tau, own in priors.items()
+    )
     grouped = rows.groupby([*compared, "seed"], sort=False)
     if len(set(grouped.size().unstack("seed").fillna(0).to_numpy().ravel())) > 1:
         raise ConfigError("every setting must have the same seeds (and the same settings in `over`) to be compared")

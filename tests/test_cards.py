@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_up import save
 
-from srat_utils import PAPER, STRONG, Config, cards, checks, train
+from srat_utils import PAPER, STRONG, Config, cards, checks, load, train
 from srat_utils.evaluation import Protocol
 from srat_utils.images import DataError
 from srat_utils.runs import read
@@ -202,6 +202,19 @@ def test_a_protocol_of_another_network_has_a_clean_column_of_its_own(run):
     shown = [cell.strip() for cell in mean.strip("|").split("|")]
     assert shown[3] == f"{run.summary(prior).loc['clean', 'balanced']:.1f}"
     assert shown[5] == f"{run.summary().loc['clean', 'balanced']:.1f}"
+
+
+def test_an_export_with_the_prior_off_hands_on_the_adjusted_network(run, tmp_path):
+    off, x = run.prior_off(0.5), torch.rand(4, run.spec.channels, *run.spec.size)
+    folder = off.export(tmp_path / "given", check=False, protocols=(PAPER,))
+    assert torch.equal(load(folder)(x), off.model(x)) and not torch.equal(load(folder)(x), run.model(x))
+    program = torch.export.load(folder / "model.pt2").module()
+    torch.testing.assert_close(program(x), off.model(x))
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    assert "times 0.5, is taken off its logits" in card and "is taken off" not in run.card(check=False, protocols=(PAPER,))
+    mean = next(line for line in card.splitlines() if line.startswith("| mean over classes"))
+    shown = [cell.strip() for cell in mean.strip("|").split("|")]
+    assert shown[3:] == [f"{off.summary().loc[kind, 'balanced']:.1f}" for kind in ("clean", "robust")]
 
 
 def test_what_cannot_be_measured_names_no_place_either(tmp_path):

@@ -155,6 +155,27 @@ def test_a_post_hoc_prior_of_equal_counts_changes_no_prediction(run):
     assert torch.equal(equal(x).argmax(1), run.model(x).argmax(1))
     with pytest.raises(ValueError, match="tau must be"):
         PAPER.adjusted(-1)
+    with pytest.raises(ValueError, match="tau must be"):
+        run.prior_off(-1)
+
+
+def test_a_run_with_its_prior_off_answers_as_its_adjusted_network(run):
+    off, x = run.prior_off(), torch.rand(20, 1, 8, 8)
+    shares = torch.tensor(list(run.provenance["class_counts"].values()), dtype=torch.float64)
+    prior = (shares / shares.sum()).log().float()
+    assert torch.equal(off.model(x), run.model(x) - prior) and run.model.prior is None
+    assert off.metrics.equals(run.evaluate(PAPER.adjusted())) and not off.metrics.equals(run.metrics)
+    assert off.evaluated(PAPER) and off.confusion("robust").equals(run.confusion("robust", PAPER.adjusted()))
+    # A protocol's own τ counts in place of the run's.
+    assert off.evaluate(PAPER.adjusted(0.5)).equals(run.evaluate(PAPER.adjusted(0.5)))
+    assert run.prior_off(0).metrics.equals(run.metrics) and off.prior_off(0).metrics.equals(run.metrics)
+    pixels = (255 * x).byte().permute(0, 2, 3, 1).numpy()
+    _, shares = off.predict(pixels)
+    assert np.allclose(shares, off.model(torch.tensor(pixels).permute(0, 3, 1, 2) / 255).detach().softmax(1), atol=1e-6)
+    # Features know no prior; attacks on the network do.
+    assert np.array_equal(off.features(), run.features())
+    attack = PGD(0.3, 0.1, 3)
+    assert not np.array_equal(off.features(attack), run.features(attack))
 
 
 # ------------------------------------------------------------------------------------------------ TRADES, RoBal, AWP

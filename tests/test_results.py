@@ -407,7 +407,7 @@ def test_the_later_methods_stand_beside_srat_on_all_sets_and_share_its_runs():
             own = [c for c in configs if c.seed == seed and c == c.replace(**changed)]
             assert sorted(c.method for c in own) == sorted(rows) and {c.imbalance for c in own} == {"step-25"}
     shared = set(studies.benchmark(Config(), [0, 1])) & set(configs)
-    assert {c.method for c in shared} == set(studies.BESIDE) and len(shared) == 2 * 4 * 3
+    assert {c.method for c in shared} == set(studies.BESIDE) and len(shared) == 2 * 4 * 5
 
 
 def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypatch, capsys):
@@ -428,6 +428,16 @@ def test_the_driver_writes_the_post_hoc_prior_beside_the_rest(tmp_path, monkeypa
     trained = Run(listed[0], tmp_path / "runs" / listed[0].name)
     stored = runs[listed[0].fingerprint]
     pd.testing.assert_frame_equal(stored.evaluate(PAPER.adjusted(1.0)), trained.evaluate(PAPER.adjusted(1.0)))
+
+
+def test_of_stored_runs_those_have_their_prior_off_that_were_tested_so(runs, tmp_path):
+    own = [PAPER.adjusted(), Protocol("strong", PAPER.attacks).adjusted()]
+    results.export(runs[:2], tmp_path)
+    results.export(runs[:1], tmp_path, protocols=own)
+    first, second = results.measured(CONFIGS[:2], folder=tmp_path)
+    assert [run.config for run in results.prior_off([first, second, runs[3]])] == [CONFIGS[3]]  # not under STRONG
+    (off,) = results.prior_off([runs[0]])
+    assert first.prior_off().metrics.equals(off.metrics)
 
 
 @pytest.mark.slow

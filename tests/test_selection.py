@@ -55,6 +55,18 @@ def test_the_table_is_the_paired_t_test_over_seeds_of_accuracy_on_validation_ima
     assert table.loc[best, "below best"] == 0 and table.loc[best, "p"] == 1 and (table["seeds"] == 3).all()
 
 
+def test_a_prior_taken_off_afterwards_is_chosen_like_any_setting(store):
+    configs = [BASE.replace(method="CE", learning_rate=rate, seed=seed) for rate in (0.1, 0.001) for seed in SEEDS]
+    table = select(configs, by="clean under", taus=(0.0, 1.0), **options(store))
+    assert table.index.names == ["learning_rate", "prior off"] and len(table) == 4
+    for rate, tau in table.index:
+        own = [Run(config, store / config.name) for config in configs if config.learning_rate == rate]
+        values = [run.prior_off(tau).summary(PAPER.on_validation()).loc["clean", "under"] for run in own]
+        assert table.loc[(rate, tau), "value"] == pytest.approx(np.mean(values))
+    alone = select(configs[:3], by="clean under", taus=(0.0, 1.0), **options(store))
+    assert alone.index.names == ["prior off"] and set(alone.index) == {0.0, 1.0}
+
+
 def test_the_test_images_stay_unseen(store, monkeypatch):
     seen = []
     attempt = evaluation.attempt

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from .. import effects
-from ..evaluation import STRONG, Protocol
+from ..evaluation import STRONG, Protocol, of_kind
 from ..runs import Run
+from ..sweeps import tidy
 from .tables import Table, in_full
 
 
@@ -39,6 +40,26 @@ def against(
         if name != rival and rival in by_method
     }
     return effects.judge(compared)
+
+
+def tidied(named: Mapping[str, list[Run]], *settings: str, **options) -> pd.DataFrame:
+    """`sweeps.tidy(…, *settings, **options)` of named runs; the name stands as "method"."""
+    return pd.concat([tidy(own, *settings, **options).assign(method=name) for name, own in named.items() if own])
+
+
+def by_set(named: Mapping[str, list[Run]]) -> pd.DataFrame:
+    """Under STRONG, means over seeds, best first: rare classes on each imbalanced set († a collapsed network among them), and the
+    mean over sets of rare classes, of frequent ones and of all images."""
+    rows = of_kind(tidied(named, "imbalance", "seed", beside=STRONG), STRONG.name)
+    under = rows.pivot_table("under", "method", "imbalance")
+    means = rows.groupby(["method", "imbalance"])[["under", "well", "overall"]].mean().groupby("method").mean()
+    order = means["under"].sort_values(ascending=False).index
+    fell = rows.pivot_table("collapsed", "method", "imbalance", aggfunc="any")
+    marks = fell.replace({True: " †", False: ""})
+    shown = (under.round(1).astype(str) + marks).join(
+        means.round(1).rename(columns={"under": "rare", "well": "frequent"})
+    )
+    return shown.loc[order]
 
 
 def above_every(runs: Iterable[Run] | Mapping[str, list[Run]], name: str) -> effects.Effect:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -266,13 +265,10 @@ def whole_seeds(configs: Iterable[Config], few: Sequence[str] = (), folder: Path
     return stored or [c for c in configs if c.seed == configs[0].seed and c.method in few]
 
 
-def prior_off(configs: Iterable[Config]) -> list[Run]:
-    """Stored runs of the configs as they are with a post-hoc prior: their outcomes under PAPER and STRONG are those of `adjusted()`."""
-    protocols = {each.name: each.adjusted() for each in (PAPER, STRONG)}
-    return [
-        replace(run, said={name: run.outcomes(own) for name, own in protocols.items()})
-        for run in stored(configs, protocols=tuple(protocols.values()))
-    ]
+def prior_off(runs: Iterable[Run]) -> list[Run]:
+    """The runs with a post-hoc prior (`Run.prior_off`); of stored ones those that were tested with it under PAPER and STRONG."""
+    off = [run.prior_off() for run in runs]
+    return [run for run in off if run.folder is not None or all(map(run.evaluated, (PAPER, STRONG)))]
 
 
 def source(runs: Iterable[Run]) -> str:

@@ -39,7 +39,7 @@ FIGURE_4 = ("CE", "DRCB-LDAM", "SRAT-LDAM")  # whose features the paper shows
 LAMBDAS = (0.0, 0.3, 1.0, 4.0, 8.0)  # Figure 6
 RATIOS = (10.0, 50.0, 100.0, 200.0)  # Figure 5, beside the class-balanced weights
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
-BESIDE = ("CE", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
+BESIDE = ("CE", "CB-Reweight", "DRCB-LDAM", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
 # On digits, rare classes under STRONG.
 BEST_LATER = ("CB-LDAM", "RoBal-N", "AT-BSL-Both", "RoBal-R", "SRAT-CE-Balanced")
 Work = tuple[list[Config], tuple[Protocol, ...]]  # what is to be trained, and tested under which protocols
@@ -155,7 +155,7 @@ def figure_6(
 
 
 def after_srat(base: Config, seeds: Iterable[int]) -> list[Config]:
-    """The later methods beside CE and two of SRAT's, seed by seed: each on the four sets, then with each of COLUMNS on the larger Step set."""
+    """The later methods beside BESIDE, seed by seed: each on the four sets, then with each of COLUMNS on the larger Step set."""
     step = of_set(base, hardest(base.dataset, "step"))
     listed = []
     for seed in seeds:
