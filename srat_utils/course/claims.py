@@ -92,7 +92,7 @@ def summary(rows: pd.DataFrame) -> Table:
 def shown(ledger: pd.DataFrame) -> Table:
     """Rows of `judged`, one per claim: difference, its 95 % interval and the verdict side by side for stages and attacks.
 
-    What is the same under any attack stands in the first of a stage's columns.
+    What is the same under any attack stands in the first of a stage's columns, whose head says so.
     """
     stages = list(ledger["stage"].unique())
     attacks = [name for name in ledger["attack"].unique() if name != "none"] or ["none"]
@@ -107,6 +107,8 @@ def shown(ledger: pd.DataFrame) -> Table:
                 cells += [in_words(by_attack.loc[name]) for name in attacks]
         rows[words, said] = cells
     names = ["difference [95 %]" if name == "none" else name for name in attacks]
+    if "none" in set(ledger["attack"]) and attacks != ["none"]:
+        names[0] = f"clean, or {names[0]}"
     columns = names if len(stages) == 1 else [f"{stage}: {name}" for stage in stages for name in names]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["the paper says", *columns])
     frame.index = pd.MultiIndex.from_tuples(rows, names=["claim", "the difference"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -122,10 +123,12 @@ def class_bars(
         axis.bar_label(drawn, fmt=short_number, fontsize=7, rotation=90, padding=2)
         names = list(map(str, range(len(heights)))) if classes is None else classes
         axis.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
-        axis.set_ylim(0, 1.3 * (top or max(np.max(own) for own in (values.values() if line is None else [heights]))))
+        highest = top or max(np.max(own) for own in (values.values() if line is None else [heights]))
+        axis.set_ylim(0, 1.3 * highest)  # room for the numbers on the bars
+        axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= 1.01 * highest])
         if line is not None:
             axis.axhline(line[0], color="#444444", linestyle=":", linewidth=1)
-        dress(axis, title=name, x="class")
+        dress(axis, title=fill(name, 22), x="class")
     axes[0, 0].set_ylabel(y)
     figure.suptitle(title)
     dotted = [] if line is None else [Line2D([], [], color="#444444", linestyle=":", linewidth=1, label=line[1])]
@@ -197,7 +200,7 @@ def against_ratio(
     figure, shown = panels_of(metrics)
     said = []
     for axis, adversarial, kind, name in shown:
-        rows = of_kind(metrics[metrics["adversarial"] == adversarial], kind)
+        rows, marked = of_kind(metrics[metrics["adversarial"] == adversarial], kind), []
         for group in COLOURS:
             table = rows[rows["group"] == group].groupby("weight_ratio")["accuracy"].agg(["mean", "min", "max"])
             axis.plot(table.index, table["mean"], color=COLOURS[group], marker=MARKERS[group], markersize=5)
@@ -212,7 +215,7 @@ def against_ratio(
                 axis.plot(
                     mark, value, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group]
                 )
-                axis.annotate(f"{value:.0f}", (mark, value), xytext=(9, 7), textcoords="offset points", fontsize=9)
+                marked.append(value)
                 said.append(f"{name.replace(chr(10), ' ')}, {group}: {value:.0f} %")
             else:
                 said.append(
@@ -220,6 +223,19 @@ def against_ratio(
                 )
         if mark is not None:
             axis.axvline(mark, color="#444444", linestyle=":", linewidth=1)
+            # To the left, where no cross of the paper's is, the lower one below: each away from the other's line.
+            side, where = (9, "left") if mark == rows["weight_ratio"].min() else (-9, "right")
+            for words, value in {f"{value:.0f}": value for value in marked}.items():
+                height = -14 if 12 < value < max(marked) else 7
+                axis.annotate(
+                    words,
+                    (mark, value),
+                    (side, height),
+                    textcoords="offset points",
+                    ha=where,
+                    fontsize=9,
+                    path_effects=HALO,
+                )
         dress(axis, title=name, x="weight ratio, under : well")
         axis.set_xscale("log")
         ticks = [
