@@ -151,10 +151,10 @@ def limits(run, frames: dict[str, pd.DataFrame]) -> list[str]:
         lines.append("Anything that an adversary can reach: it was trained without one.")
     if frames:
         clean = evaluation.of_kind(next(iter(frames.values())), "clean")
-        robust = evaluation.of_kind(list(frames.values())[-1], "robust")
+        attacked = [at_chance(evaluation.of_kind(frame, "robust")) for frame in frames.values()]
         few = [row["class"] for _, row in clean.iterrows() if row["images"] < FEW]
         lost = at_chance(clean)
-        weak = [name for name in at_chance(robust) if name not in lost]
+        weak = [name for name in names if name not in lost and any(name in own for own in attacked)]
         if few:
             lines.append(
                 f"Claims about {', '.join(few)}: fewer than {FEW} test images each, so the accuracy is hardly known."

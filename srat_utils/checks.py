@@ -117,10 +117,10 @@ class Trial:
 
 @torch.enable_grad()
 def zero_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """Which images have a gradient of exactly 0 on a loss, bool [N]."""
+    """Which images have a gradient of exactly 0, or of no numbers, on a loss, bool [N]: no step follows from either."""
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(model(x), y).sum(), x)
-    return (gradient == 0).flatten(1).all(1)
+    return ((gradient == 0) | gradient.isnan()).flatten(1).all(1)
 
 
 def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,9 @@ class Threat(Record):
     step: float | None = of_range()  # of the attack; preset
     attack_steps: int = at_least(0, 10)  # of PGD in training
     attack_start: str = one_of("uniform", "zero")  # anywhere in the ε-ball, or at the image
-    attack_loss: str | None = one_of(*INNER, default=None)  # what it climbs; None: what the method says
+    attack_loss: str | None = checked(  # one of one's own, too
+        None, f"one of {', '.join(INNER)}", lambda value: value in INNER
+    )  # what it climbs; None: what the method says
     attack_batch_norm: str = one_of("eval", "train")  # the network's mode while it is attacked
     eps_warmup_epochs: int = at_least(0, 0)  # epochs over which ε grows linearly to its full size
 

@@ -16,6 +16,7 @@ from .attacks import APGD, frozen
 from .config import Config
 from .images import ImageDataset
 from .models import Classifier, at_once
+from .records import code_of
 
 BATCH = 512
 COLLAPSED_ABOVE = 0.9  # share of clean predictions that one class takes, classes counted alike
@@ -55,6 +56,9 @@ class Protocol:
                 )
         used = f"{attacks} {self.union} {config.test_per_class} {config.seed}"
         used += "".join(map(arrays_of, attacks))
+        used += "".join(
+            code_of(type(each)) for each in attacks if not type(each).__module__.startswith(f"{__package__}.")
+        )
         used += f" {self.tau}" if self.tau else ""
         used += f" {self.part}" if self.part != "test" else ""
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
@@ -71,6 +75,8 @@ class Protocol:
         """The same of the network with the post-hoc prior τ·ln π, π the training set's shares; every attack meets it."""
         if not 0 <= tau < float("inf"):
             raise ValueError(f"tau must be a number of 0 or more, not {tau}")
+        if self.tau:
+            raise ValueError(f"{self.name!r} takes off a prior already; adjust the protocol that it was made of")
         return replace(self, name=f"{self.name}_tau{np.format_float_positional(tau, trim='-')}", tau=float(tau))
 
 

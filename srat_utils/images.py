@@ -190,6 +190,8 @@ def to_uint8(images: np.ndarray) -> str:
     """What turns these pixels into uint8, as code; words where their range tells nothing."""
     if images.dtype.kind not in "fiub":
         return "numbers are needed"
+    if not images.size:
+        return "there are none"
     if np.isnan(images).any():
         return "some of them are NaN, replace those first"
     low, high = images.min(), images.max()

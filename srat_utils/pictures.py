@@ -113,13 +113,19 @@ def split_folder(folder: str | Path, target: str | Path, test: float = 0.2, seed
     share outside (0, 1), or a target that holds something already.
     """
     folder, target = (Path(path).expanduser().resolve() for path in (folder, target))
-    if not 0 < test < 1:
+    if not (isinstance(test, numbers.Real) and 0 < test < 1):
         raise DataError(f"test is the share of each class to test on, as in 0.2, not {test!r}")
+    if not (isinstance(seed, numbers.Integral) and seed >= 0):
+        raise DataError(f"seed is a whole number, 0 or more, not {seed!r}")
     if not folder.is_dir() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise DataError(f"{folder} must be a folder of class folders, and {target} new or empty")
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "." and entry != target)
     if len(classes) < 2:
         raise DataError(f"{folder} has {len(classes)} class folders; at least two are needed")
+    if {place.name for place in classes} <= set(FOLDERS):
+        raise DataError(
+            f"{folder} is dealt into {' and '.join(place.name for place in classes)} already; use it as it is"
+        )
     found = {place: pictures_in(place) for place in classes}
     for place, pictures in found.items():  # all of them before the first copy
         if len(pictures) < 2:
@@ -130,8 +136,15 @@ def split_folder(folder: str | Path, target: str | Path, test: float = 0.2, seed
         for rank, index in enumerate(random.permutation(len(pictures))):
             part = "test" if rank < number else "train"
             copy = target / part / place.name / pictures[index].relative_to(place)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(pictures[index], copy)
+            try:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(pictures[index], copy)
+            except OSError as error:
+                for begun in ("train", "test"):  # the target was empty
+                    shutil.rmtree(target / begun, ignore_errors=True)
+                raise DataError(
+                    f"{copy} cannot be written ({error.strerror or error}); make room, or name another target"
+                ) from error
     return target
 
 
@@ -247,13 +260,14 @@ def without_a_limit() -> Iterator[None]:
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, int]:
-    """uint8 [H,W,1] of a grey picture, [H,W,3] of any other, as a viewer shows it, and the number of frames in the file.
+    """uint8 [H,W,1] of a picture stored as grey, [H,W,3] of any other, as a viewer shows it, and the number of frames in the file.
 
     The first frame of several; turned as its EXIF orientation says; what is transparent lies on white; 16 bits a channel are
     scaled to 8.  Colour profiles are not applied.
     """
     try:
-        with without_a_limit(), Image.open(path) as picture:
+        # From an open file: given a path, Pillow maps uncompressed ones into memory and mixes up those that lie on their side.
+        with without_a_limit(), path.open("rb") as file, Image.open(file) as picture:
             frames = 1 if picture.format in SEVERAL else getattr(picture, "n_frames", 1)
             picture.load()
             return np.atleast_3d(np.asarray(eight_bits(upright(picture), picture))), frames

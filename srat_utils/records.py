@@ -42,6 +42,9 @@ def one_of(*allowed: str, default=...):
     return checked(default, f"one of {', '.join(allowed)}", lambda value: value in allowed)
 
 
+PLAIN = (bool, int, float, str, tuple, type(None))
+
+
 @dataclass(frozen=True)
 class Record:
     """A frozen dataclass whose fields take the form of their type and are checked once, when it is made.
@@ -84,21 +87,46 @@ class Record:
 
 
 def code_of(kind: type) -> str:
-    """A hash of what a record's own functions do: of their source, or of their code where that is not at hand."""
+    """A hash of what a class written elsewhere does: of its functions' source, or of their code where that is not at hand.
+
+    With it the classes, functions and plain values that it names or inherits from, if they stand in its module or notebook.
+    """
+    digest, seen = hashlib.sha256(), set()
 
     def instructions(code) -> str:
         inner = [instructions(part) if inspect.iscode(part) else repr(part) for part in code.co_consts]
         return f"{code.co_code.hex()} {code.co_names} {inner}"
 
-    digest = hashlib.sha256()
-    for name, member in sorted(vars(kind).items()):
-        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
-        if name.startswith("__") or not inspect.isfunction(function):
-            continue
-        try:
-            digest.update(inspect.getsource(function).encode())
-        except (OSError, TypeError):
-            digest.update(instructions(function.__code__).encode())
+    def named(code) -> set[str]:
+        return {*code.co_names, *code.co_freevars}.union(
+            *(named(part) for part in code.co_consts if inspect.iscode(part))
+        )
+
+    def add(name: str, member) -> None:
+        for inside in ("fget", "__func__", "func"):  # of a property, a class's method, a cached property
+            member = getattr(member, inside, None) or member
+        if isinstance(member, PLAIN):
+            digest.update(f"{name} = {member!r}".encode())
+        elif id(member) in seen or getattr(member, "__module__", None) != kind.__module__:
+            return
+        elif inspect.isclass(member):
+            seen.add(id(member))
+            for base in member.__mro__[1:]:
+                add(base.__name__, base)
+            for own in sorted(vars(member)):
+                if not own.startswith("__") or own in ("__call__", "__init__"):
+                    add(own, vars(member)[own])
+        elif inspect.isfunction(member):
+            seen.add(id(member))
+            try:
+                digest.update(inspect.getsource(member).encode())
+            except (OSError, TypeError):
+                digest.update(instructions(member.__code__).encode())
+            around = inspect.getclosurevars(member).nonlocals
+            for other in sorted(named(member.__code__)):
+                add(other, around.get(other, member.__globals__.get(other)))
+
+    add(kind.__name__, kind)
     return digest.hexdigest()[:12]
 
 

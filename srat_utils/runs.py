@@ -132,7 +132,15 @@ class Run:
         """What is held in memory under a protocol; what another of its name said is not that."""
         known = self.said.get(protocol.name)
         names = [evaluation.CLEAN, *(attack.name for attack in protocol.attacks(self.config))]
-        return known if known is not None and list(known.predictions) == names else None
+        if known is None or list(known.predictions) != names:
+            return None
+        published = next(
+            (own for own in (PAPER, STRONG) if protocol.name in (own.name, own.adjusted(protocol.tau).name)), None
+        )
+        if published is not None:
+            own = published.adjusted(protocol.tau) if protocol.name != published.name else published
+            return known if own.key(self.config) == protocol.key(self.config) else None
+        return known
 
     def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
         attacks = protocol.attacks(self.config)
@@ -223,7 +231,11 @@ class Run:
         split = load_data(self.config)
         if self.folder is not None and split.train.fingerprint != self.provenance["subset_fingerprint"]:
             known = self.config.dataset in KNOWN  # whose name is all that a run's identity says of the images
-            remedy = f"move {self.folder} aside, then train(config)" if known else "train(config) with a new Config"
+            remedy = (
+                f"move {self.folder} out of the store, then train(config)"
+                if known
+                else "train(config) with a new Config"
+            )
             raise RunError(
                 f"{self.config.dataset} is no longer what {self.config.name} was trained on; {remedy} trains on what is there now"
             )
@@ -274,6 +286,11 @@ class Run:
     def most_damaging(self, number: int = 8) -> list[Damage]:
         """The attacked test images that hurt most under PAPER: see `evaluation.most_damaging`."""
         outcomes = self.outcomes()
+        if outcomes.test != self.data.test.fingerprint:
+            raise RunError(
+                f"{self.config.name} was tested on other images than {self.config.dataset} has now; remove {self.path_of(PAPER)}, "
+                "and it is tested on these"
+            )
         right = outcomes.predictions[evaluation.CLEAN] == outcomes.labels
         fallen = np.flatnonzero(right & (outcomes.worst_case(PAPER.union) != outcomes.labels))
         with cpu_threads(self.config.model, self.config.threads):
@@ -381,5 +398,5 @@ def _settled(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise RunError(
-            f"{path} cannot be read ({reason(error)}); move its folder aside, and train(config) makes the run again"
+            f"{path} cannot be read ({reason(error)}); move its folder out of the store, and train(config) makes the run again"
         ) from error

@@ -129,7 +129,9 @@ def differing(configs: Sequence[Config]) -> list[str]:
 
 
 def shown(value):
-    """A setting as a table's index shows it: None and tuples as text."""
+    """A setting as a table's index shows it: None, truth values and tuples as text, which pandas takes for no mask."""
+    if isinstance(value, bool):
+        return str(value)
     return value if isinstance(value, (int, float, str)) else "none" if value is None else ", ".join(map(str, value))
 
 

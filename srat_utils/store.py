@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from .config import Config
 from .places import absolute, kept_in
+from .sources import KNOWN
 
 
 class RunError(RuntimeError):
@@ -29,9 +30,9 @@ def default_store() -> Path:
 
 
 def folder_of(config: Config, store: str | os.PathLike | None = None) -> Path:
-    """Where the run of a config lies: its name says so, and after its images were renamed or moved its fingerprint."""
+    """Where the run of a config lies: its name says so, and after own images were renamed or moved its fingerprint."""
     store, name = absolute(store or default_store()), config.name
-    if not (store / name).exists() and store.is_dir():
+    if config.dataset not in KNOWN and not (store / name).exists() and store.is_dir():
         for folder in sorted(store.glob(f"*-{name.rpartition('-')[2]}")):
             return folder
     return store / name

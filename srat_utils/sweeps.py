@@ -72,7 +72,7 @@ def sweep(
         on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
-        jobs = min(jobs, max(1, len(missing)))
+        jobs = min(joblib.effective_n_jobs(jobs), max(1, len(missing)))
     if progress and missing:
         seconds = time_of(missing.values(), protocols) / (jobs or 1)
         if seconds >= estimates.LONG:

@@ -20,7 +20,7 @@ from .devices import cpu_threads, resolve_device
 from .images import ImageDataset
 from .inner import INNER, Inner
 from .losses import has_positive
-from .models import Classifier, Spec
+from .models import Classifier, Spec, at_once, in_mode
 from .records import ConfigError, Record
 from .terms import Batch, Facts, Objective
 
@@ -227,6 +227,11 @@ def fit(
             facts = {"epoch": epoch, "learning_rate": rate, "reweighted": float(w.max() > w.min())}
             state.history.append(facts | row)
             after_epoch(state)
+        with torch.no_grad(), in_mode(state.result, training=False):
+            if not state.result(images[: at_once(images.shape[2:], 256)].float() / 255).isfinite().all():
+                raise TrainingError(
+                    f"the last step left a network that answers with no numbers; try a lower learning_rate than {config.learning_rate:g}"
+                )
     return state
 
 

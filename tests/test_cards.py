@@ -211,7 +211,9 @@ def test_an_export_with_the_prior_off_hands_on_the_adjusted_network(run, tmp_pat
     program = torch.export.load(folder / "model.pt2").module()
     torch.testing.assert_close(program(x), off.model(x))
     card = (folder / "card.md").read_text(encoding="utf-8")
-    assert "times 0.5, is taken off its logits" in card and "is taken off" not in run.card(check=False, protocols=(PAPER,))
+    assert "times 0.5, is taken off its logits" in card and "is taken off" not in run.card(
+        check=False, protocols=(PAPER,)
+    )
     mean = next(line for line in card.splitlines() if line.startswith("| mean over classes"))
     shown = [cell.strip() for cell in mean.strip("|").split("|")]
     assert shown[3:] == [f"{off.summary().loc[kind, 'balanced']:.1f}" for kind in ("clean", "robust")]
@@ -224,3 +226,17 @@ def test_what_cannot_be_measured_names_no_place_either(tmp_path):
     text = read(run.folder).card(protocols=(PAPER, STRONG))
     assert "Not measured under 'strong': mine.npz does not exist" in text and "Not checked: mine.npz" in text
     assert str(tmp_path) not in text
+
+
+def test_a_class_that_one_of_the_attacks_takes_is_warned_of_in_any_order(run):
+    def stands(shares):
+        rows = [(name, "clean", 100.0, 40) for name in run.classes]
+        rows += [(name, "robust", shares.get(name, 100.0), 40) for name in run.classes]
+        return pd.DataFrame(rows, columns=["class", "kind", "accuracy", "images"]).assign(
+            attack="own@0.1", predicted=40
+        )
+
+    weak, strong = stands({}), stands({run.classes[3]: 0.0})
+    for frames in ({"weak": weak, "strong": strong}, {"strong": strong, "weak": weak}):
+        (line,) = [line for line in cards.limits(run, frames) if line.startswith("Robust recognition")]
+        assert run.classes[3] in line

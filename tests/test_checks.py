@@ -227,6 +227,18 @@ def test_logits_that_are_no_numbers_are_refused(some):
         checks.run(broken, *some, ATTACK)
 
 
+def test_a_gradient_of_no_numbers_is_none(some):
+    images, labels = some
+
+    class Rooted(torch.nn.Module):  # what is not shown has an infinite slope, times 0
+        def forward(self, x):
+            flat = x.flatten(1)[:, :10]
+            return torch.where(flat >= 0, flat, (flat - 2).sqrt())
+
+    still = checks.zero_gradient(Rooted(), images, labels, lambda z, y: z.gather(1, y[:, None]).sum(1))
+    assert still.all()
+
+
 # ------------------------------------------------------------------------------------------------ what the checks are made of
 
 

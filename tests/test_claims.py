@@ -2,13 +2,14 @@
 
 import dataclasses
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from srat_utils import Config, effects
-from srat_utils.course import claims, compare, stages, studies
+from srat_utils.course import claims, compare, evidence, stages, studies
 from srat_utils.course.claims import judged
 from srat_utils.course.evidence import EXTREME, Stage
 from srat_utils.course.paper_claims import every_claim
@@ -225,3 +226,17 @@ def test_a_difference_without_an_interval_says_of_how_many_seeds_it_is():
         "ten": "+3.00, 10 seeds: undecided",
         "none": "not measured",
     }
+
+
+def test_a_level_that_is_the_same_in_every_run_decides_nothing(stage):
+    """All at 0 %, say: no spread was seen, which is not none."""
+    runs = [run for run in stage.stored.values() if run.config.seed in SEEDS]
+    lost = {}
+    for run in runs:
+        said = run.outcomes(PAPER)
+        wrong = {name: (said.labels + 1) % 10 for name in said.predictions}
+        lost[run.config.fingerprint] = replace(run, said={"paper": Outcomes(said.test, said.labels, wrong)})
+    found = evidence.of_level({"imbalance": "step", "method": "CE"}, 10, "under", "robust")(
+        replace(stage, stored=lost), PAPER
+    )
+    assert found.estimate == 10 and found.p == 1 and not np.isfinite(found.low)

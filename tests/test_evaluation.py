@@ -316,3 +316,33 @@ def test_attacks_through_different_networks_have_different_keys():
     several = [Protocol("transfer", lambda config, n=n: [Transfer((n.bfloat16(),))]).key(Config()) for n in networks]
     assert several[0] != several[1]
     assert STRONG.key(Config()) == "strong-c21f5303" and PAPER.key(Config()) == "paper-054fb7da"
+
+
+def test_an_attack_of_ones_own_is_known_by_its_code():
+    def attack_that(moves):
+        @dataclass(frozen=True)
+        class Own:
+            name: str = "own@0.1"
+
+            def __call__(self, model, images, labels, *, generator=None):
+                return moves(images)
+
+        return Own()
+
+    def key_of(moves):
+        return Protocol("own", lambda config: [attack_that(moves)]).key(Config())
+
+    assert key_of(nothing) == key_of(nothing) != key_of(everything)
+
+
+def nothing(images):
+    return images
+
+
+def everything(images):
+    return 1 - images
+
+
+def test_a_prior_is_taken_off_once():
+    with pytest.raises(ValueError, match="a prior already"):
+        PAPER.adjusted(1).adjusted(2)

@@ -1,7 +1,7 @@
 """The methods beside the paper's eleven: each against its formula, and what must hold for all of them."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -18,8 +18,9 @@ from srat_utils.images import ImageDataset
 from srat_utils.inner import INNER
 from srat_utils.methods import LATER
 from srat_utils.models import adjusted
-from srat_utils.records import ConfigError
+from srat_utils.records import ConfigError, code_of
 from srat_utils.terms import (
+    CE,
     HARL,
     LDAM,
     AdjustedLDAM,
@@ -28,6 +29,7 @@ from srat_utils.terms import (
     Facts,
     LogitAdjusted,
     Objective,
+    Prediction,
     QueuedSeparation,
     RoBal,
     Separation,
@@ -566,3 +568,34 @@ def test_training_that_was_interrupted_ends_where_it_would_have(method, data):
         for part in ("model", "averaged", "objective"):
             for name, value in whole.to_dict()[part].items():
                 assert torch.equal(value, resumed.to_dict()[part][name]), name
+
+
+def test_what_a_method_of_ones_own_names_is_part_of_its_identity():
+    scope = {"Prediction": Prediction, "CE": CE, "dataclass": dataclass, "__name__": "mine"}
+    written = """
+SHARE = 1.0
+
+def scaled(losses):
+    return SHARE * losses
+
+@dataclass(frozen=True)
+class Scaled(Prediction):
+    head_scale = None
+
+    def each(self, facts):
+        plain = CE().each(facts)
+        return lambda logits, labels: scaled(plain(logits, labels))
+"""
+
+    def of(text):
+        own = dict(scope)
+        exec(text, own)
+        return code_of(own["Scaled"])
+
+    assert of(written) == of(written)
+    for old, new in (
+        ("SHARE = 1.0", "SHARE = 0.5"),
+        ("SHARE * losses", "losses / SHARE"),
+        ("head_scale = None", "head_scale = 30.0"),
+    ):
+        assert of(written.replace(old, new)) != of(written)

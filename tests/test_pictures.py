@@ -1,3 +1,4 @@
+import errno
 import os
 import struct
 import subprocess
@@ -462,6 +463,8 @@ def test_class_folders_are_dealt_into_training_and_test(tmp_path):
     ("target", "options", "said"),
     [
         ("new", {"test": 1.0}, "test is the share"),
+        ("new", {"test": "0.2"}, "test is the share"),
+        ("new", {"seed": -1}, "seed is a whole number"),
         ("flat", {}, "new or empty"),
         ("new", {}, "has one picture"),
     ],
@@ -472,6 +475,39 @@ def test_class_folders_that_cannot_be_dealt_are_told_of(tmp_path, target, option
         for i in range(number):
             Image.new("L", (6, 5), 40 + i).save(tmp_path / "flat" / name / f"{i}.png")
     says(said, of=lambda: split_folder(tmp_path / "flat", tmp_path / target, **options))
+
+
+def test_a_split_folder_is_not_dealt_again_and_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (6, 5), 40 + i).save(tmp_path / "flat" / name / f"{i}.png")
+    (tmp_path / "file").touch()
+    says("cannot be written", "another target", of=lambda: split_folder(tmp_path / "flat", tmp_path / "file" / "new"))
+    done = split_folder(tmp_path / "flat", tmp_path / "done")
+    says("dealt into test and train already", of=lambda: split_folder(done, tmp_path / "new"))
+    copied = []
+
+    def copy(source, target):
+        copied.append(target)
+        if len(copied) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(pictures.shutil, "copy2", copy)
+    says("No space left", "make room", of=lambda: split_folder(tmp_path / "flat", tmp_path / "half"))
+    assert not [*(tmp_path / "half").rglob("*.png")]
+    monkeypatch.undo()
+    split_folder(tmp_path / "flat", tmp_path / "half")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", None])
+def test_a_grey_tiff_on_its_side_is_turned(tmp_path, compression):
+    rows, exif = np.arange(12, dtype=np.uint8).reshape(3, 4), Image.Exif()
+    exif[ORIENTATION] = 6
+    assert np.array_equal(
+        read(tmp_path / "a.tif", rows, exif=exif, compression=compression)[..., 0], np.rot90(rows, -1)
+    )
 
 
 def test_nothing_is_copied_where_a_class_has_one_picture(tmp_path):

@@ -1,5 +1,6 @@
 """Stored results: written once, read back equal, recomputable; and the studies that they are made of."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import joblib
@@ -12,7 +13,7 @@ from made_up import save
 import srat_utils
 from srat_utils import ELEVEN, PAPER, STRONG, Config, provenance, sources, sweep
 from srat_utils.attacks import PGD
-from srat_utils.course import claims, exhibits, paper, results, stages, studies
+from srat_utils.course import claims, compare, exhibits, paper, results, stages, studies
 from srat_utils.course.stages import for_mode, imbalances
 from srat_utils.evaluation import Outcomes, Protocol
 from srat_utils.images import DataError
@@ -489,7 +490,7 @@ def test_results_on_own_images_lie_beside_the_others_and_are_read_without_the_im
     run = sweep([config], jobs=1, store=tmp_path / "store", progress=False)[0]
     results.export([run], tmp_path / "results")
     assert {entry.name for entry in tmp_path.iterdir()} == {"mine.npz", "store", "results"}
-    assert [entry.name for entry in (tmp_path / "results").iterdir()] == ["mine"]
+    assert [entry.name.rpartition("-")[0] for entry in (tmp_path / "results").iterdir()] == ["mine"]
     path.unlink()
     (kept,) = results.read(str(path), tmp_path / "results").values()
     pd.testing.assert_frame_equal(kept.metrics, run.metrics)
@@ -660,3 +661,60 @@ def test_numbers_of_nothing_are_refused_in_one_line(capsys, option, number):
     with pytest.raises(SystemExit):
         studies.main(["cifar10", "--plan", f"{option}={number}"])
     assert f"a whole number, 1 or more, not '{number}'" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_none_by_choice_survives(tmp_path):
+    config = DRIVEN.replace(method="RobustLT", budget_cap=None)
+    assert config.fingerprint != DRIVEN.replace(method="RobustLT").fingerprint
+    (run,) = sweep([config], jobs=1, store=tmp_path / "store", progress=False)
+    results.export([run], tmp_path)
+    (read,) = results.read("digits", tmp_path).values()
+    assert read.config == config
+
+
+def test_a_run_with_its_prior_off_does_not_take_the_plain_ones_place(runs, tmp_path):
+    with pytest.raises(ValueError, match=r"PAPER\.adjusted"):
+        results.export([runs[0].prior_off()], tmp_path)
+    assert set(compare.of_methods([runs[0], runs[0].prior_off(), runs[0].prior_off(0.5)])) == {
+        "CE", "CE, prior off", "CE, prior off × 0.5",
+    }  # fmt: skip
+
+
+def test_own_images_of_one_name_have_folders_of_their_own(tmp_path):
+    homes = {results.home_of(stage, tmp_path) for stage in ("digits", "/a/digits.npz", "/b/digits.npz")}
+    assert len(homes) == 3 and {home.parent for home in homes} == {tmp_path}
+
+
+def test_stored_outcomes_answer_for_the_published_protocol_alone(runs, tmp_path):
+    results.export(runs[:1], tmp_path)
+    (run,) = results.stored(CONFIGS[:1], folder=tmp_path)
+    weak = Protocol("paper", lambda config: [PGD(config.eps, 1e-6, config.evaluation_steps, "zero")])
+    assert run.evaluated(PAPER)
+    for other in (weak, replace(PAPER, part="validation"), replace(PAPER, tau=1.0)):
+        assert not run.evaluated(other)
+
+
+def test_a_study_goes_on_after_a_run_that_fails(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path / "store"))
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    fails = DRIVEN.replace(learning_rate=1e30, adversarial=False, warmup_epochs=0, epochs=2)
+    monkeypatch.setattr(studies, "after_srat", lambda base, seeds: [fails, DRIVEN])
+    monkeypatch.setattr(studies, "STRONG", studies.PAPER)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
+    with pytest.raises(SystemExit, match="failed"):
+        studies.main(["--after-srat"])
+    assert "1 of 2 runs are finished" in capsys.readouterr().out
+    (run,) = results.read("digits", tmp_path / "results").values()
+    assert run.config == DRIVEN and run.evaluated(PAPER.adjusted())
+
+
+def test_grey_and_oblong_examples_are_kept_too(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 255, (60, 8, 12, 1), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    path = save(tmp_path / "mine.npz", train_images=rows, train_labels=labels, test_images=rows, test_labels=labels)
+    config = Config(path, method="CE", epochs=1, attack_steps=1, evaluation_steps=2)
+    (run,) = sweep([config], jobs=1, store=tmp_path / "store", progress=False)
+    exhibits.export_examples(run, tmp_path / "results")
+    shown = exhibits.examples(str(path), tmp_path / "results")
+    assert len(shown) == 6 and all(picture.shape == (8, 12, 1) for picture, _ in shown)
+    assert any((shown[0][0] == image).all() for image in run.data.test.images)

@@ -191,3 +191,9 @@ def test_a_set_of_rare_classes_only_is_refused_before_it_trains(store):
     everything = BASE.replace(rare=tuple("0123456789"))
     with pytest.raises(ConfigError, match="every class is rare in digits step-5; choose by='robust balanced'"):
         select([everything, everything.replace(epochs=3)], by="robust well", **options(store))
+
+
+def test_a_setting_that_is_true_or_false_is_compared_like_any_other(store):
+    configs = [BASE.replace(method="CE", adversarial=way, seed=seed) for way in (True, False) for seed in SEEDS]
+    table = select(configs, by="clean balanced", **options(store))
+    assert set(table.index) == {"True", "False"} and (table["seconds"] > 0).all()

@@ -353,3 +353,10 @@ def test_of_two_writers_at_one_time_each_writes_a_whole_file(tmp_path):
 
     store.write(path, slow)
     assert path.read_bytes() == b"a" * 10_000 and [file.name for file in tmp_path.iterdir()] == ["both.bin"]
+
+
+def test_a_known_sets_run_that_was_renamed_is_out_of_the_way(tmp_path):
+    folder = folder_of(TINY, tmp_path)
+    folder.mkdir()
+    folder.rename(tmp_path / f"old-{folder.name}")
+    assert folder_of(TINY, tmp_path) == folder

@@ -415,3 +415,9 @@ def test_an_absent_device_is_refused_in_one_line_that_says_what_to_take():
         with pytest.raises(ConfigError, match="auto") as error:
             resolve_device(name)
         assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_last_step_into_no_numbers_is_no_finished_training(data):
+    config = Config(method="CE", adversarial=False, epochs=1, batch_size=1000, warmup_epochs=0, learning_rate=1e38)
+    with pytest.raises(TrainingError, match="answers with no numbers"):
+        fit(config, data)

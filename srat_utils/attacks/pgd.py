@@ -79,6 +79,7 @@ class PGD:
 def frozen(model: nn.Module, *, training: bool = False) -> Iterator[nn.Module]:
     """The model in eval mode, batch norms folded, its parameters without gradients; everything is put back afterwards.
 
+    For one thread at a time: two on one model would put back each other's state.
     training=True attacks in train mode instead, as some libraries do: batch norm then uses and updates batch statistics.
     """
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}

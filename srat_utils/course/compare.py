@@ -15,12 +15,14 @@ from .tables import Table, in_full
 
 
 def of_methods(runs: Iterable[Run] | Mapping[str, list[Run]]) -> dict[str, list[Run]]:
-    """Method → its runs; what has names already keeps them."""
+    """Method → its runs, those with their prior off by themselves ("CE, prior off"); what has names already keeps them."""
     if isinstance(runs, Mapping):
         return dict(runs)
     by_method: dict[str, list[Run]] = {}
     for run in runs:
-        by_method.setdefault(run.config.method, []).append(run)
+        strength = f" × {run.tau:g}" if run.tau not in (0, 1) else ""
+        name = f"{run.config.method}, prior off{strength}" if run.tau else run.config.method
+        by_method.setdefault(name, []).append(run)
     return by_method
 
 

@@ -137,9 +137,12 @@ def of_level(settings: dict, bound: float, measure: str, kind: str):
         if not runs:
             return None
         level = effects.level(runs, measure, kind, protocol)
-        estimate = bound - level.estimate
+        estimate, spread = bound - level.estimate, level.spread
+        if not spread.half_width():  # all alike, as at 0 %: no spread was seen, which is not none
+            spread = spread._replace(seeds=np.inf)
+        half = spread.half_width()
         return replace(
-            level, estimate=estimate, low=bound - level.high, high=bound - level.low, p=level.spread.p(estimate)
+            level, estimate=estimate, low=estimate - half, high=estimate + half, p=spread.p(estimate), spread=spread
         )
 
     return found

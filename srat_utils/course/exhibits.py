@@ -71,21 +71,23 @@ def export_examples(run: Run, folder: Path | None = None) -> None:
     names = np.asarray(test.classes)
     read = [names[run.model(part).argmax(1).cpu().numpy()] for part in (x, attacked)]
     home.mkdir(parents=True, exist_ok=True)
-    write(home / "examples.png", lambda path: Image.fromarray(np.concatenate(rows)).save(path, format="png"))
+    whole = np.concatenate(rows)
+    whole = whole[..., 0] if whole.shape[2] == 1 else whole
+    write(home / "examples.png", lambda path: Image.fromarray(whole).save(path, format="png"))
     table = pd.DataFrame({"class": names, "read": read[0], "attacked": read[1]})
     write(home / "examples.csv", lambda path: table.to_csv(path, index=False))
 
 
 def examples(stage: str, folder: Path | None = None) -> list[tuple[np.ndarray, str]]:
-    """What `export_examples` wrote: a picture uint8 [H,W,3] and its words, class after class, clean then attacked."""
+    """What `export_examples` wrote: a picture uint8 [H,W,C] and its words, class after class, clean then attacked."""
     home = home_of(stage, folder)
     table = pd.read_csv(home / "examples.csv", dtype=str, keep_default_na=False)
     with Image.open(home / "examples.png") as file:
-        pixels = np.array(file)
-    side, shown = len(pixels) // 2, []
+        pixels = np.atleast_3d(np.array(file))
+    height, width, shown = len(pixels) // 2, pixels.shape[1] // len(table), []
     for place, (name, read, attacked) in enumerate(table.itertuples(index=False)):
         for row, words in enumerate((f"{name}: {read}", f"attacked: {attacked}")):
-            shown.append((pixels[row * side : (row + 1) * side, place * side : (place + 1) * side], words))
+            shown.append((pixels[row * height : (row + 1) * height, place * width : (place + 1) * width], words))
     return shown
 
 

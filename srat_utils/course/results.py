@@ -43,10 +43,15 @@ def export(
 ) -> None:
     """Add finished runs to `folder`/<stage>: settings and provenance, and their outcomes under the protocols.
 
-    Runs that are there already are replaced; rows have a fixed order, so that equal results give equal files.
+    Runs that are there already are replaced; rows have a fixed order, so that equal results give equal files.  ValueError for a
+    run with its prior off: its outcomes are those of the plain run under `Protocol.adjusted`.
     histories: write history.csv, too (losses, one row per epoch): of runs that take hours to make again.
     """
     runs = sorted({run.config.fingerprint: run for run in runs}.values(), key=lambda run: run.config.name)
+    if any(run.tau for run in runs):
+        raise ValueError(
+            "export the runs as they were trained, with protocols=[PAPER.adjusted(), …] for a prior that is off"
+        )
     for stage in sorted({stage_of(run.config) for run in runs}):
         home = home_of(stage, folder)
         (home / "outcomes").mkdir(parents=True, exist_ok=True)
@@ -98,8 +103,9 @@ def stage_of(config: Config) -> str:
 
 
 def home_of(stage: str, folder: Path | None = None) -> Path:
-    """Where the results of a stage lie: own images' name is a path, which must not be followed."""
-    return Path(folder or FOLDER) / (stage if stage in STAGES else slug(stage))
+    """Where the results of a stage lie: own images' name is a path, which must not be followed, and may end like another's."""
+    own = f"{slug(stage)}-{hashlib.sha256(stage.encode()).hexdigest()[:8]}"
+    return Path(folder or FOLDER) / (stage if stage in STAGES else own)
 
 
 def task_of(config: Config) -> str:
@@ -172,7 +178,10 @@ def row(run: Run) -> dict[str, str]:
         settings["source"] = run.config.images  # so that it is read back where they are not
     facts = {name: value for name, value in run.provenance.items() if name not in ("versions", "class_counts")}
     own = settings | facts | {"class_counts": run.provenance["class_counts"]} | run.provenance["versions"]
-    return {name: value if name in FACTS and isinstance(value, str) else as_text(value) for name, value in own.items()}
+    texts = {name: value if name in FACTS and isinstance(value, str) else as_text(value) for name, value in own.items()}
+    if config_of(texts).fingerprint != run.config.fingerprint:  # a setting is None whose default is something
+        texts |= {name: "null" for name, value in settings.items() if value is None}
+    return texts
 
 
 def as_text(value) -> str:

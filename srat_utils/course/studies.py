@@ -26,7 +26,7 @@ from ..methods import ELEVEN, LATER
 from ..places import home
 from ..runs import Run
 from ..sources import at_hand, load_source
-from ..store import default_store, folder_of, reason
+from ..store import RunError, default_store, folder_of, reason
 from ..sweeps import kept, sweep, time_of
 from . import exhibits, results
 from .stages import TARGET_SEEDS, for_mode, hardest, imbalances, of_set, on_laptop, pairs
@@ -304,14 +304,15 @@ def post_hoc(configs: Iterable[Config]) -> list[Work]:
 def left_of(work: Sequence[Work]) -> str:
     """How many of the runs are finished under their protocols, and how long the others would take here, one after the other."""
     names, unfinished, seconds = set(), set(), 0.0
+    near = {name: at_hand(name) for name in sorted({config.dataset for configs, _ in work for config in configs})}
     for configs, protocols in work:
         runs = [Run(config, folder_of(config)) for config in dict.fromkeys(configs)]
         left = [run for run in runs if not kept(run, protocols)]
         names |= {run.folder.name for run in runs}
         unfinished |= {run.folder.name for run in left}
-        seconds += time_of((run for run in left if at_hand(run.config.dataset)), protocols)
+        seconds += time_of((run for run in left if near[run.config.dataset]), protocols)
     rest = f"; the others take at most {duration(seconds)} here, one at a time" if unfinished else ""
-    away = sorted({config.dataset for configs, _ in work for config in configs if not at_hand(config.dataset)})
+    away = [name for name, is_near in near.items() if not is_near]
     if unfinished and away:
         rest = f"; how long the others take is measured on the images, and {' and '.join(away)} is not on this machine"
     return f"{len(names) - len(unfinished)} of {len(names)} runs are finished in {default_store()}{rest}"
@@ -388,21 +389,27 @@ def main(arguments: list[str] | None = None) -> None:
             refused[f"some are not written to {folder}: {reason(problem)}; they are in {default_store()}"] = None
 
     cluster = joblib.parallel_config("dask", scheduler_host=options.cluster) if options.cluster else nullcontext()
-    started, done = time.monotonic(), []
+    started, done, failed = time.monotonic(), [], []
     with cluster:
         for asked, protocols in work:
             passed = (time.monotonic() - started) / 60
-            runs = sweep(
-                asked,
-                minutes=None if options.minutes is None else max(0.0, options.minutes - passed),
-                protocols=protocols,
-                # After every run, so that nothing measured is lost with the machine.
-                after_run=lambda run, protocols=protocols: write([run], protocols),
-            )
+            try:
+                sweep(
+                    asked,
+                    minutes=None if options.minutes is None else max(0.0, options.minutes - passed),
+                    protocols=protocols,
+                    # After every run, so that nothing measured is lost with the machine.
+                    after_run=lambda run, protocols=protocols: write([run], protocols),
+                )
+            except RunError as problem:  # of some of the runs: no reason to leave out the rest
+                failed.append(str(problem))
+            runs = [run for config in dict.fromkeys(asked) if kept(run := Run(config, folder_of(config)), protocols)]
             write(runs, protocols)  # what an earlier call left unwritten
             done.append({run.config.name for run in runs})
     whole = f"{len(done[0])} of {len({config.name for config in configs})} runs are finished"
     print(*(f"{whole}; {why}" for why in refused), *([] if refused else [f"{whole} and written to {folder}"]), sep="\n")
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 if __name__ == "__main__":
