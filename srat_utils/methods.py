@@ -101,7 +101,9 @@ LATER = {  # what is compared with them: most of it came after the paper
         # RoBal for natural accuracy, read off under `Protocol.adjusted(0.1)`, and RoBal for robustness.
         Method("RoBal-N", (RoBal(), Consistency(kl_temperature=10.0))),
         Method("RoBal-R", (RoBal(tau=1.5, robal_slope=0.3), Consistency(kl_temperature=10.0))),
-        # SRAT whose rare anchors find a positive.  Balanced batches need no class weights beside them.
+        # As many images of each class in a batch, which needs no class weights beside it.
+        Method("CE-Balanced", (CE(),), sampler="class-balanced"),
+        # SRAT whose rare anchors find a positive.
         Method("SRAT-CE-Balanced", (CE(), Separation()), sampler="class-balanced"),
         Method("SRAT-CE-Queue", (CE(), QueuedSeparation()), Deferred()),
         Method("SRAT-CE-Centres", (CE(), CentredSeparation()), Deferred()),
