@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from srat_utils import ELEVEN, METHODS, PAPER, Config, effects, load_dataset, sweep
+from srat_utils import ELEVEN, METHODS, STRONG, Config, effects, load_dataset, sweep
 from srat_utils.course import after, compare, plots, results
 from srat_utils.methods import Method
 from srat_utils.terms import CE
@@ -71,10 +71,24 @@ def test_what_is_stored_for_all_methods_is_taken_and_else_a_few_of_the_first_see
     runs = sweep(configs[1:], jobs=1, store=tmp_path / "store", progress=False)
     results.export(runs, tmp_path)
     assert results.whole_seeds(configs, ["AT-BSL"], tmp_path) == configs[2:]
-    table = compare.against(runs[1:], ["CE"], "overall", "clean", PAPER)
-    ce, bsl = (run.summary().loc["clean", "overall"] for run in runs[1:])
-    assert table.index.tolist() == ["AT-BSL − CE"]
-    assert table["difference"].iloc[0] == pytest.approx(bsl - ce) and table["verdict"].iloc[0] == "undecided"
+
+
+def test_methods_on_their_sets_with_their_means_the_best_on_rare_classes_first(tmp_path):
+    tiny = Config(max_per_class=10, test_per_class=5, epochs=1, attack_steps=1, evaluation_steps=1, adversarial=False)
+    sets = ("step-5", "exp-5")
+    configs = [tiny.replace(imbalance=i, method=m, seed=s) for i in sets for m in ("CE", "AT-BSL") for s in (0, 1)]
+    named = compare.of_methods(sweep(configs, jobs=1, store=tmp_path, progress=False))
+    table = compare.by_set(named)
+    rare = {
+        (name, i): np.mean([run.summary(STRONG).loc["robust", "under"] for run in own if run.config.imbalance == i])
+        for name, own in named.items()
+        for i in sets
+    }
+    for (name, imbalance), value in rare.items():
+        fell = any(run.collapsed for run in named[name] if run.config.imbalance == imbalance)
+        assert table.loc[name, imbalance] == f"{value:.1f}" + " †" * fell
+    assert table["rare"].to_dict() == {name: round(np.mean([rare[name, i] for i in sets]), 1) for name in named}
+    assert table["rare"].is_monotonic_decreasing and set(table) == {*sets, "rare", "frequent", "overall"}
 
 
 def test_a_few_steps_in_double_show_what_the_prior_in_both_is():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from .. import effects
-from ..evaluation import STRONG, Protocol, of_kind
+from ..evaluation import STRONG, of_kind
 from ..runs import Run
 from ..sweeps import tidy
 from .tables import Table, in_full
@@ -24,24 +24,6 @@ def of_methods(runs: Iterable[Run] | Mapping[str, list[Run]]) -> dict[str, list[
         name = f"{run.config.method}, prior off{strength}" if run.tau else run.config.method
         by_method.setdefault(name, []).append(run)
     return by_method
-
-
-def against(
-    runs: Iterable[Run] | Mapping[str, list[Run]],
-    rivals: Sequence[str],
-    measure: str = "under",
-    kind: str = "robust",
-    protocol: Protocol = STRONG,
-) -> pd.DataFrame:
-    """How many points each method is above each of some rivals, with verdicts: `effects.judge`'s frame.  runs: or name → runs."""
-    by_method = of_methods(runs)
-    compared = {
-        f"{name} − {rival}": effects.difference(own, by_method[rival], measure, kind, protocol)
-        for rival in rivals
-        for name, own in by_method.items()
-        if name != rival and rival in by_method
-    }
-    return effects.judge(compared)
 
 
 def tidied(named: Mapping[str, list[Run]], *settings: str, **options) -> pd.DataFrame:
