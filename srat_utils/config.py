@@ -17,7 +17,7 @@ from .methods import METHODS, Method
 from .models import ARCHITECTURES
 from .pictures import height_width
 from .places import absolute
-from .records import ConfigError, Record, above, at_least, canonical, checked, code_of, fraction, one_of
+from .records import ConfigError, Record, above, among, at_least, canonical, checked, code_of, fraction, one_of
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class Threat(Record):
     step: float | None = of_range()  # of the attack; preset
     attack_steps: int = at_least(0, 10)  # of PGD in training
     attack_start: str = one_of("uniform", "zero")  # anywhere in the ε-ball, or at the image
-    attack_loss: str | None = checked(  # one of one's own, too
-        None, f"one of {', '.join(INNER)}", lambda value: value in INNER
-    )  # what it climbs; None: what the method says
+    attack_loss: str | None = among(INNER, default=None)  # what it climbs; None: what the method says
     attack_batch_norm: str = one_of("eval", "train")  # the network's mode while it is attacked
     eps_warmup_epochs: int = at_least(0, 0)  # epochs over which ε grows linearly to its full size
 

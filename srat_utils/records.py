@@ -42,6 +42,11 @@ def one_of(*allowed: str, default=...):
     return checked(default, f"one of {', '.join(allowed)}", lambda value: value in allowed)
 
 
+def among(known: dict, *, default=None):
+    """The name of one that is known when it is asked for, one of one's own, too."""
+    return checked(default, f"one of {', '.join(known)}", lambda value: value in known)
+
+
 PLAIN = (bool, int, float, str, tuple, type(None))
 
 

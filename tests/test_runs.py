@@ -858,7 +858,7 @@ def test_one_protocol_in_place_of_a_list_is_refused_before_anything_is_done(fini
 def test_a_run_whose_own_words_are_damaged_says_so_in_one_line(finished, tmp_path, file):
     folder = shutil.copytree(finished.folder, tmp_path / finished.folder.name)
     (folder / file).write_text("")
-    with pytest.raises(RunError, match=rf"{file} cannot be read .*move its folder aside"):
+    with pytest.raises(RunError, match=rf"{file} cannot be read .*move its folder out of the store"):
         _ = runs.read(folder).provenance
 
 

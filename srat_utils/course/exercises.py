@@ -354,12 +354,12 @@ EXERCISES: dict[str, Exercise] = {
             "a logit is a logarithm: add ln n, not n": losses.cross_entropy(logits + torch.tensor(counts), labels),
             "add ln n to every logit, not to the true one alone": losses.cross_entropy(
                 logits + F.one_hot(labels, len(counts)) * torch.tensor(counts).float().log(), labels)}),
-    "rarity": Exercise("one factor a class", lambda counts, share: budgets.by_rarity(counts, share, cap=None),
+    "rarity": Exercise("one factor a class", lambda counts, alpha: budgets.by_rarity(counts, alpha, cap=None),
         [([5000, 500, 50], 0.3), ([100, 100, 4], 1.0), ([10, 5], 0.0)],
-        lambda right, counts, share: {
-            "without the root the rarest class gets still more": (1 - share) + share * np.log(max(counts) / np.array(counts))
+        lambda right, counts, alpha: {
+            "without the root the rarest class gets still more": (1 - alpha) + alpha * np.log(max(counts) / np.array(counts))
                 / max(1e-12, np.average(np.log(max(counts) / np.array(counts)), weights=counts)),
-            "the mean is over images, not over classes": (1 - share) + share * np.sqrt(np.log(max(counts) / np.array(counts)))
+            "the mean is over images, not over classes": (1 - alpha) + alpha * np.sqrt(np.log(max(counts) / np.array(counts)))
                 / max(1e-12, np.sqrt(np.log(max(counts) / np.array(counts))).mean())}),
     "holm": Exercise("one adjusted p a p", lambda p: effects.holm(p),
         [([0.01, 0.04],), ([0.04, 0.01, 0.03],), ([0.001, 0.02, 0.02, 0.8],)],
