@@ -50,6 +50,10 @@ class Spread(NamedTuple):
         seeds, images, rest = t**2 * self.seeds, u**2 * self.images, u**2 * self.rest
         return float(max(seeds, images, seeds + images - rest) ** 0.5)
 
+    def seen(self) -> Spread:
+        """Itself, or, where no spread was seen at all, one that knows nothing: as a single seed's."""
+        return self if self.half_width() else self._replace(seeds=np.inf)
+
     def p(self, estimate: float) -> float:
         """The level at which the interval around `estimate` reaches 0: two-sided, and 0 below 1e-15."""
         if estimate == 0 or np.isinf(self.half_width()):
@@ -131,8 +135,7 @@ def _effect(parts: np.ndarray, classes: np.ndarray | None) -> Effect:
     estimate = float(parts.sum(1).mean())
     estimate = estimate if abs(estimate) > DUST else 0.0
     spread = _spread(parts, classes)
-    if estimate and not spread.half_width():
-        spread = spread._replace(seeds=np.inf)
+    spread = spread.seen() if estimate else spread
     half = spread.half_width()
     return Effect(estimate, estimate - half, estimate + half, spread.p(estimate), *parts.shape, spread)
 

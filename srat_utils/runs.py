@@ -130,17 +130,13 @@ class Run:
 
     def _said(self, protocol: Protocol) -> Outcomes | None:
         """What is held in memory under a protocol; what another of its name said is not that."""
-        known = self.said.get(protocol.name)
-        names = [evaluation.CLEAN, *(attack.name for attack in protocol.attacks(self.config))]
-        if known is None or list(known.predictions) != names:
+        if (known := self.said.get(protocol.name)) is None:
             return None
-        published = next(
-            (own for own in (PAPER, STRONG) if protocol.name in (own.name, own.adjusted(protocol.tau).name)), None
-        )
-        if published is not None:
-            own = published.adjusted(protocol.tau) if protocol.name != published.name else published
-            return known if own.key(self.config) == protocol.key(self.config) else None
-        return known
+        names = [evaluation.CLEAN, *(attack.name for attack in protocol.attacks(self.config))]
+        published = {own.name: own for each in (PAPER, STRONG) for own in (each, each.adjusted(protocol.tau))}
+        meant = published.get(protocol.name, protocol)
+        same = list(known.predictions) == names and meant.key(self.config) == protocol.key(self.config)
+        return known if same else None
 
     def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
         attacks = protocol.attacks(self.config)

@@ -137,9 +137,7 @@ def of_level(settings: dict, bound: float, measure: str, kind: str):
         if not runs:
             return None
         level = effects.level(runs, measure, kind, protocol)
-        estimate, spread = bound - level.estimate, level.spread
-        if not spread.half_width():  # all alike, as at 0 %: no spread was seen, which is not none
-            spread = spread._replace(seeds=np.inf)
+        estimate, spread = bound - level.estimate, level.spread.seen()
         half = spread.half_width()
         return replace(
             level, estimate=estimate, low=estimate - half, high=estimate + half, p=spread.p(estimate), spread=spread
