@@ -72,7 +72,7 @@ class Trial:
 
     @cached_property
     def steep(self) -> Loss:
-        """Log-odds of logits stretched to `SPAN`: their scale decides how alike cross-entropy pulls at the wrong classes."""
+        """Log-odds of logits scaled to `SPAN`: their scale decides how alike cross-entropy pulls at the wrong classes."""
         scale = SPAN / max(self.span, 1e-30)
         return lambda logits, labels: log_odds(scale * logits, labels)
 
@@ -199,7 +199,7 @@ def convergence(trial: Trial) -> tuple[bool, str]:
 def zero_gradients(trial: Trial) -> tuple[bool, str]:
     still = trial.still(log_odds)
     rounded = [percent(trial.still(lambda z, y, scale=scale: cross_entropy(scale * z, y))) for scale in (1, 10)]
-    seen = f"{percent(still)} % of the images; on cross-entropy {rounded[0]} %, with its logits × 10 {rounded[1]} %"
+    seen = f"none at {percent(still)} % of the images; of cross-entropy at {rounded[0]} %, were the logits × 10 at {rounded[1]} %"
     return not exceed(int(still.sum()), len(still), STRAYS), seen
 
 
@@ -217,7 +217,7 @@ def flatness(trial: Trial) -> tuple[bool, str]:
     """Neither the margin nor a steep softmax leaves much less standing than cross-entropy; more does no harm."""
     ce, gap, steep = trial.stands(), trial.stands(loss=largest_margin), trial.stands(loss=trial.steep)
     seen = f"accuracy {percent(ce)} on cross-entropy, {percent(gap)} on the margin"
-    seen += f", {percent(steep)} with logits stretched from a span of {trial.span:.2g} to {SPAN:g}"
+    seen += f", {percent(steep)} with logits scaled from a span of {trial.span:.2g} to {SPAN:g}"
     return not (misses(ce, gap) or misses(ce, steep)), seen
 
 

@@ -134,3 +134,7 @@ def test_labels_give_way_to_each_other_and_those_apart_stay():
     assert gaps.min() >= 9 and moved[4].tolist() == [30, 30]
     on_a_line = plots.apart(np.array([(0, 49), (0, 36), (0, 36), (0, 35)], float), 5)
     assert (on_a_line[:, 0] == 0).all() and np.diff(np.sort(on_a_line[:, 1])).min() >= 5 and on_a_line[0, 1] == 49
+    marks = np.array([(0, 0), (4, 0), (50, 50)], float)
+    beside = plots.apart(np.array([(0, 0), (1, 0), (90, 90)], float), 9, marks, clear=8)
+    assert np.hypot(*np.moveaxis(beside[:, None] - marks, -1, 0)).min() >= 8 and beside[2].tolist() == [90, 90]
+    assert np.hypot(*(beside[0] - beside[1])) >= 9

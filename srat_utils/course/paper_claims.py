@@ -170,8 +170,7 @@ def section_5_2() -> list[Claim]:
         )  # fmt: skip
     for other, (measure, kind) in product(("CE", "Focal"), measures):
         claims += [
-            Claim("5.2", f"{family}-LDAM outperforms {family}-{other}"
-                  + (" (in the paper's own tables not on clean images)" if kind == "clean" else ""),
+            Claim("5.2", f"{family}-LDAM outperforms {family}-{other}",
                   f"{family}-LDAM − {family}-{other}, {said[measure]}, {kind}", "06",
                   between({"method": f"{family}-LDAM"}, {"method": f"{family}-{other}"}, measure, kind), clean=kind == "clean")
             for family in ("DRCB", "SRAT")

@@ -269,29 +269,39 @@ def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]
     to_points = 200 / np.maximum(np.ptp(points, axis=0), 1e-9)  # an axis is about so many typographic points wide
     names, above = [classes[index][:5] for index in middles], [(0, 9 * bool(under[index])) for index in middles]
     own = np.array(list(middles.values())) * to_points
-    # A letter on a few triangles would hide them, and two names on one spot each other.
-    for name, middle, place in zip(
-        names, middles.values(), apart(own + above, max(9, *(5 * len(n) for n in names))), strict=True
-    ):
+    # A letter on a triangle would hide it, and two names on one spot each other.
+    triangles = points[np.array(under, bool)[labels]] * to_points
+    places = apart(own + above, max(9, *(5 * len(n) for n in names)), triangles if len(triangles) < 100 else None)
+    for name, middle, place in zip(names, middles.values(), places, strict=True):
         beside = tuple(place - middle * to_points)
         axis.annotate(
             name, middle, beside, textcoords="offset points", ha="center", va="center", fontsize=9, path_effects=HALO
         )
 
 
-def apart(places: np.ndarray, least: float) -> np.ndarray:
-    """Places of labels [N,2], moved until no two are closer than `least`: each pair that is gives way along the line between them."""
-    places, order = np.array(places, float), np.arange(len(places))
+TURN = np.array([[0.8, 0.6], [-0.6, 0.8]])
+
+
+def apart(places: np.ndarray, least: float, marks: np.ndarray | None = None, clear: float = 8) -> np.ndarray:
+    """Places of labels [N,2], moved until no two are closer than `least`, and none closer than `clear` to a mark [M,2].
+
+    Each that is too close gives way along the line between them, or at an angle to it before a mark; marks stay.
+    """
+    places = np.array(places, float)
+    marks = np.empty((0, 2)) if marks is None else np.asarray(marks, float)
+    count, needed = len(places), np.repeat([least, clear], [len(places), len(marks)])
+    order = np.arange(count + len(marks))
     for _ in range(200):
-        gaps = places[:, None] - places[None]
+        gaps = places[:, None] - np.concatenate([places, marks])[None]
         distance = np.hypot(*np.moveaxis(gaps, -1, 0))
-        close = (distance < least) & (order[:, None] != order)
+        close = (distance < needed) & (order[:count, None] != order)
         if not close.any():
             break
         gaps[close & (distance == 0)] = 0, 1  # one spot: the first goes up, the others down
-        gaps[(distance == 0) & (order[:, None] > order)] *= -1
+        gaps[(distance == 0) & (order[:count, None] > order)] *= -1
+        gaps[:, count:] @= TURN  # or what is caught between two marks would stay there
         along = gaps / np.maximum(np.hypot(*np.moveaxis(gaps, -1, 0)), 1e-9)[..., None]
-        places += 0.51 * (np.where(close, least - distance, 0)[..., None] * along).sum(1)
+        places += 0.51 * (np.where(close, needed - distance, 0)[..., None] * along).sum(1)
     return places
 
 

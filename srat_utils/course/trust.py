@@ -211,8 +211,8 @@ def chosen_on_test(right: np.ndarray, epochs: Sequence[int], halves: pd.DataFram
         axes[0, 0].plot(epochs[place], curve[place], marker="D", color="black")
         axes[0, 0].annotate(f"{words}: {curve[place]:.1f}", (epochs[place], curve[place]), xytext=(0, 8),
                             textcoords="offset points", ha="right" if place else "left", fontsize=9)  # fmt: skip
-    axes[0, 0].margins(y=0.2)
-    dress(axes[0, 0], title="rare classes under PGD-20, each epoch", x="epoch", y="accuracy (%)")
+    axes[0, 0].set_ylim(0, 1.2 * curve.max() or 1)
+    dress(axes[0, 0], title="rare classes under PGD-20", x="epoch", y="accuracy (%)")
     flattery = halves["same half"] - halves["other half"]
     axes[0, 1].hist(flattery, bins=25, color=WELL, edgecolor="white", hatch="///")
     axes[0, 1].axvline(0, color="black", linewidth=0.8)
