@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -27,9 +28,8 @@ MENTION = re.compile(
 
 
 def repository() -> str:
-    """The address that pyproject.toml gives; a place to fill in where it gives none."""
-    found = re.search(r'^Repository = "(.+?)/?"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else "https://github.com/OWNER/srat"
+    """The address that pyproject.toml gives."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 
 def openers(name: str, address: str) -> str:

@@ -80,9 +80,8 @@ def prepared(path: Path):
     state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     widgets = Widgets(state)
     for cell in notebook.cells:
-        cell.outputs = [as_html(output, widgets) for output in cell.get("outputs", [])] if "outputs" in cell else None
-        if cell.outputs is None:
-            del cell["outputs"]
+        if cell.cell_type == "code":
+            cell.outputs = [as_html(output, widgets) for output in cell.outputs]
     page = canonical(notebook)
     page.cells = [cell for cell in page.cells if cell.id not in (links.COLAB, links.NEIGHBOURS)]
     if mode != "laptop":

@@ -372,9 +372,6 @@ def main(arguments: list[str] | None = None) -> int:
     paths = options.notebooks or course()
     if missing := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"no such notebook: {', '.join(missing)}")
-    if not paths:
-        print("no notebooks yet: notebooks/NN_*.ipynb is empty")
-        return 0
     # A python3 kernel in the user's home must not take the place of this environment's.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     given = {"mode": options.mode} | {name: parsed(value) for name, value in options.parameters}

@@ -49,7 +49,7 @@ def card(run, protocols: Sequence[Protocol], *, check: bool = True, progress: bo
             if evaluation.of_kind(frame, "robust").empty:
                 raise DataError("it has no attack")
             frames[protocol.name] = frame
-        except (DataError, ValueError, RuntimeError, OSError) as problem:
+        except (ValueError, RuntimeError, OSError) as problem:
             unmeasured.append(f"Not measured under {protocol.name!r}: {without_place(problem, run.config)}.")
     parts = [
         f"# {run.config.name}",

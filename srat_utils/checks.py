@@ -270,7 +270,8 @@ def classes(trial: Trial) -> tuple[bool | None, str]:
     """
     number, loss = trial.logits.shape[1], getattr(trial.attack, "loss", None)
     if (loss == "dlr" and number < 3) or (loss == "targeted" and (number < 4 or trial.attack.targets >= number)):
-        return False, f"{number}, too few for {trial.attack.name} with {trial.attack.targets} targets"
+        targets = f" with {trial.attack.targets} targets" if loss == "targeted" else ""
+        return False, f"{number}, too few for {trial.attack.name}{targets}"
     return (True if number >= 4 else None), f"{number}"
 
 

@@ -126,7 +126,7 @@ class Config:
     """One training run.  Equal configs give equal results on the CPU, bit for bit.
 
     Config(dataset, imbalance=…, method=…, adversarial=True, epochs=…, seed=0, <any field of the records>), where the records
-    are the five of this module and those of the method: its terms, weighting and update.  A field left at None whose comment
+    are the five of this module and those of the method: its terms, weighting, update and budget.  A field left at None whose comment
     names the preset takes the data set's value from PRESETS; a setting that only other methods have is kept without effect.
     Raises ConfigError or DataError for what cannot be run.
     """
@@ -154,8 +154,7 @@ class Config:
         if not isinstance(method, str) or method not in METHODS:
             raise ConfigError(f"unknown method {method!r}; {nearest(method, METHODS)}")
         if source is None:
-            sources.check(dataset)
-            dataset = dataset if dataset in sources.KNOWN else str(absolute(dataset))
+            dataset = dataset if sources.is_known(dataset) else str(sources.own_path(dataset))
         owners = {name: record for row in METHODS.values() for record in row.records() for name in record.names()}
         of_records = {name for record in RECORDS.values() for name in record.names()}
         for name in settings:

@@ -43,6 +43,8 @@ def load_dataset(
     for name, number in {"max_per_class": max_per_class, "test_per_class": test_per_class}.items():
         if number is not None and not (isinstance(number, numbers.Integral) and number > 0):
             raise DataError(f"{name} is a number of images, 1 or more, or None for all of them, not {number!r}")
+    if not (isinstance(seed, numbers.Integral) and seed >= 0):
+        raise DataError(f"seed is a whole number, 0 or more, not {seed!r}")
     for name, names in {"classes": classes, "rare": rare}.items():
         if isinstance(names, str):
             raise DataError(f"{name} is a list of names, as in [{names!r}], not {names!r}")

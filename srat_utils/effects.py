@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
-from .evaluation import CLEAN, STRONG, Protocol
+from .evaluation import STRONG, Protocol
 from .runs import Run
 
 LEVEL = 0.05
@@ -189,7 +189,7 @@ class Right(NamedTuple):
         about = {}
         for run in runs:
             outcomes = run.outcomes(protocol)
-            said = outcomes.predictions[CLEAN] if kind == "clean" else outcomes.worst_case(protocol.union)
+            said = outcomes.of_kind(kind, protocol.union)
             found.setdefault(outcomes.test, {}).setdefault(run.config.seed, []).append(said == outcomes.labels)
             rare = np.asarray(run.rare)[outcomes.labels]
             if (about.setdefault(outcomes.test, (outcomes.labels, rare))[1] != rare).any():
@@ -309,16 +309,16 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return adjusted.clip(max=1)
 
 
-def word(found: Effect | None, p: float | None = None, alpha: float = LEVEL) -> str:
+def word(found: Effect | None, p: float | None = None) -> str:
     """Up, down or undecided, by the effect's own p or an adjusted one; not measured for None."""
     if found is None:
         return "not measured"
-    if (found.p if p is None else p) >= alpha:
+    if (found.p if p is None else p) >= LEVEL:
         return "undecided"
     return "up" if found.estimate > 0 else "down"
 
 
-def judge(claims: Mapping[str, Effect | None], alpha: float = LEVEL) -> pd.DataFrame:
+def judge(claims: Mapping[str, Effect | None]) -> pd.DataFrame:
     """One row per claim: difference, low, high (each row's own 95 %), seeds, images, p after Holm over all rows, verdict.
 
     The verdict follows p: in a long table a row may be undecided though its own interval leaves out 0.
@@ -328,7 +328,7 @@ def judge(claims: Mapping[str, Effect | None], alpha: float = LEVEL) -> pd.DataF
     rows = {}
     for name, one in claims.items():
         shown, p = one or Effect(*[np.nan] * 4, seeds=0), adjusted.get(name, np.nan)
-        rows[name] = (shown.estimate, shown.low, shown.high, shown.seeds, shown.images, p, word(one, p, alpha))
+        rows[name] = (shown.estimate, shown.low, shown.high, shown.seeds, shown.images, p, word(one, p))
     columns = ["difference", "low", "high", "seeds", "images", "p", "verdict"]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
     return frame.astype({"images": "Int64"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +14,8 @@ from .batches import batches_per_epoch
 from .config import Config
 from .data import load_dataset
 from .devices import cpu_threads, memory, resolve_device
-from .images import DataError, ImageDataset, Split
+from .images import ImageDataset, Split
 from .imbalance import held_counts
-from .records import ConfigError
 from .sources import KNOWN
 from .training import Job, State, batches_told, step
 
@@ -190,36 +188,6 @@ def plan(config: Config, split: Split, cost: Cost | None = None) -> Plan:
         room=memory(device),
         device=device,
     )
-
-
-class Work(NamedTuple):
-    """What is to be done for a config: whether it is to be trained, and how often its test images are to be looked at, at most."""
-
-    config: Config
-    training: bool
-    looks: int
-
-
-def total(work: Iterable[Work], load: Callable[[Config], Split]) -> float:
-    """Seconds of all that, one after the other.  A step is measured once for all that differ in method and counts alone."""
-    known: dict[tuple, Cost] = {}
-    seconds = 0.0
-    for config, training, looks in work:
-        kind = (
-            config.network,
-            config.threat.attack_steps,
-            config.adversarial,
-            config.batch_size,
-            config.dataset,
-            config.size,
-        )
-        try:
-            one = plan(config, load(config), known.get(kind))
-        except (DataError, ConfigError, RuntimeError):  # it will be told of when its turn comes
-            continue
-        known[kind] = one.cost
-        seconds += training * one.training + one.looking(looks)
-    return seconds
 
 
 def measured(config: Config, dataset: ImageDataset) -> Cost:

@@ -166,6 +166,12 @@ class Outcomes:
         ((_, said),) = robust.values()
         return said
 
+    def of_kind(self, kind: str, union: bool) -> np.ndarray:
+        """What was said, int16 [N]: "clean", or "robust", the worst case.  ValueError for any other kind."""
+        if kind not in ("clean", "robust"):
+            raise ValueError(f"kind must be 'clean' or 'robust', not {kind!r}")
+        return self.predictions[CLEAN] if kind == "clean" else self.worst_case(union)
+
     def write(self, path: Path) -> None:
         noise = np.array([], np.uint8) if self.noise is None else self.noise
         said = np.stack(list(self.predictions.values()))

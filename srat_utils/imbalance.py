@@ -1,4 +1,4 @@
-"""Which images per class has: Step-K and Exp-K subsets, pairs of classes, and which classes are rare."""
+"""How many images each class keeps: Step-K and Exp-K subsets, pairs of classes, images that are held out."""
 
 from __future__ import annotations
 

@@ -58,6 +58,8 @@ def feature_separation(
     queue of earlier ones, or a centre a class.  An anchor alone in its class, P(i) = ∅, adds 0 and still counts in the mean; lonely="drop" leaves it out of the mean.
     Computed in float32 whatever the features are, because exp(1/τ) overflows half precision.
     """
+    if lonely not in ("zero", "drop"):
+        raise ValueError(f"lonely must be 'zero' or 'drop', not {lonely!r}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
     with torch.autocast(features.device.type, enabled=False):

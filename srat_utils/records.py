@@ -156,8 +156,11 @@ def canonical(name: str, kind: str | type, value):
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{name} must be a list of several values, not {value!r}")
         return tuple(canonical(name, kind.removeprefix("tuple["), part) for part in value)
-    if kind.startswith("str") and is_number(value):  # a class named "8"
-        return str(value)
+    if kind.startswith("str"):
+        if is_number(value):  # a class named "8"
+            return str(value)
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} must be text, not {value!r}")
     return value
 
 

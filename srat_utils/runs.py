@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import confusion_matrix
 
 from . import cards, checks, estimates, evaluation, features
 from .attacks import PGD
@@ -91,9 +92,11 @@ class Run:
 
     @property
     def trained(self) -> bool:
+        """Whether training is finished; runs read from results/ are."""
         return self.folder is None or (self.folder / "provenance.json").exists()
 
     def evaluated(self, protocol: Protocol) -> bool:
+        """Whether the outcomes under a protocol are there, so that they cost nothing."""
         protocol = self._asked(protocol)
         if self.folder is None:
             return self._said(protocol) is not None
@@ -106,7 +109,7 @@ class Run:
         return self.evaluate(PAPER)
 
     def summary(self, protocol: Protocol = PAPER) -> pd.DataFrame:
-        """One row per kind: attack, then overall, balanced, well, under, worst accuracy in percent."""
+        """One row per kind (and attack, where there are several): attack, then overall, balanced, well, under, worst, in percent."""
         return evaluation.summarise(self.metrics if protocol is PAPER else self.evaluate(protocol))
 
     def evaluate(self, protocol: Protocol, *, progress: bool = False) -> pd.DataFrame:
@@ -173,6 +176,7 @@ class Run:
         return done
 
     def path_of(self, protocol: Protocol) -> Path:
+        """Where the outcomes under a protocol are kept.  RunError for a run without a folder, read from results/."""
         if self.folder is None:
             raise RunError(
                 f"of {self.config.name} no outcomes under {protocol.name!r} are kept; train(config) makes the network again"
@@ -196,6 +200,7 @@ class Run:
 
     @property
     def classes(self) -> list[str]:
+        """Their names, in the order of the labels."""
         return list(self.provenance["class_counts"])
 
     @property
@@ -272,11 +277,9 @@ class Run:
     def confusion(self, kind: str = "clean", protocol: Protocol = PAPER) -> pd.DataFrame:
         """Counts of test images, a row a true class, a column a predicted one.  kind: "clean" or "robust" (the worst case)."""
         outcomes = self.outcomes(protocol)
-        if kind not in ("clean", "robust"):
-            raise ValueError(f"kind must be 'clean' or 'robust', not {kind!r}")
-        said = outcomes.predictions[evaluation.CLEAN] if kind == "clean" else outcomes.worst_case(protocol.union)
-        table = np.zeros((len(self.classes),) * 2, int)
-        np.add.at(table, (outcomes.labels, said), 1)
+        table = confusion_matrix(
+            outcomes.labels, outcomes.of_kind(kind, protocol.union), labels=range(len(self.classes))
+        )
         return pd.DataFrame(table, pd.Index(self.classes, name="true"), pd.Index(self.classes, name="predicted"))
 
     def most_damaging(self, number: int = 8) -> list[Damage]:
@@ -284,7 +287,7 @@ class Run:
         outcomes = self.outcomes()
         if outcomes.test != self.data.test.fingerprint:
             raise RunError(
-                f"{self.config.name} was tested on other images than {self.config.dataset} has now; remove {self.path_of(PAPER)}, "
+                f"{self.config.name} was tested on other images than {self.config.dataset} has now; remove {self.path_of(self._asked(PAPER))}, "
                 "and it is tested on these"
             )
         right = outcomes.predictions[evaluation.CLEAN] == outcomes.labels

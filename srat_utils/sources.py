@@ -291,12 +291,6 @@ def load_source(dataset: str | Path, size: tuple[int, int] | None = None) -> Spl
     return own_images(path, stamp(path), size)
 
 
-def check(dataset: str | Path) -> None:
-    """DataError for a data set that is neither known nor the path of own images that are there."""
-    if not is_known(dataset):
-        own_path(dataset)
-
-
 def is_known(dataset: str | os.PathLike) -> bool:
     """Whether a name is that of a known set.  A Path to something that is there is not, whatever it is called."""
     return str(dataset) in KNOWN and (isinstance(dataset, str) or not absolute(dataset).exists())

@@ -52,7 +52,8 @@ def sweep(
     One failed run does not stop the others: after all have ended RunError lists the failures.
     minutes: a limit after which no further epoch begins.  The runs finished by then are returned, and a later call goes on
     with the epoch at which each of the others stopped.  protocols: what each network is tested under.
-    after_run: called here with each run that was just finished.
+    after_run: called here with each run that was just finished.  store: the folder of the runs; None: `store.default_store()`.
+    progress: whether the bar is shown.
     """
     protocols = several(protocols)
     store = absolute(store or default_store())  # a worker may have another working directory
@@ -131,12 +132,23 @@ def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
 
 
 def time_of(missing: Iterable[Run], protocols: Sequence[Protocol]) -> float:
-    """Seconds of what is missing of runs, one after the other on this machine; tests at their longest."""
-    work = []
+    """Seconds of what is missing of runs, one after the other on this machine; tests at their longest.
+
+    A step is measured once for all that differ in method and counts alone.
+    """
+    known: dict[tuple, estimates.Cost] = {}
+    seconds = 0.0
     for run in missing:
-        untested = [each for each in protocols if not (run.trained and run.evaluated(each))]
-        work.append(estimates.Work(run.config, not run.trained, sum(each.looks(run.config) for each in untested)))
-    return estimates.total(work, load_data)
+        config, trained = run.config, run.trained
+        looks = sum(each.looks(config) for each in protocols if not (trained and run.evaluated(each)))
+        alike = config.network, config.attack_steps, config.adversarial, config.batch_size, config.dataset, config.size
+        try:
+            one = estimates.plan(config, load_data(config), known.get(alike))
+        except (ValueError, RuntimeError):  # it will be told of when its turn comes
+            continue
+        known[alike] = one.cost
+        seconds += (not trained) * one.training + one.looking(looks)
+    return seconds
 
 
 def epochs_of(run: Run) -> int:

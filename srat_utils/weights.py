@@ -47,6 +47,8 @@ def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weight
     In a batch without a rare image "weighted" forgets the weights: rare classes then never get more of the loss than the share
     of batches that hold one.  The other two are unbiased, "expected" at the size of an unweighted loss.
     """
+    if reduction not in ("weighted", "mean", "expected"):
+        raise ValueError(f"reduction must be 'weighted', 'mean' or 'expected', not {reduction!r}")
     total = (weights * losses).sum()
     return total / weights.sum() if reduction == "weighted" else total / len(losses)
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from srat_utils import ELEVEN, METHODS, STRONG, Config, effects, load_dataset, sweep
 from srat_utils.course import after, compare, plots, results
@@ -89,16 +88,6 @@ def test_methods_on_their_sets_with_their_means_the_best_on_rare_classes_first(t
         assert table.loc[name, imbalance] == f"{value:.1f}" + " †" * fell
     assert table["rare"].to_dict() == {name: round(np.mean([rare[name, i] for i in sets]), 1) for name in named}
     assert table["rare"].is_monotonic_decreasing and set(table) == {*sets, "rare", "frequent", "overall"}
-
-
-def test_a_few_steps_in_double_show_what_the_prior_in_both_is():
-    data = load_dataset("digits", imbalance="step-5", max_per_class=15).train
-    log_prior = torch.tensor(data.counts).div(sum(data.counts)).log().double()
-    config = Config(imbalance="step-5", max_per_class=15)
-    x = torch.rand(20, 1, 8, 8).double()
-    both, blind = (after.in_double(config.replace(method=m), data, 0.0, 3)(x) for m in ("AT-BSL-Both", "AT-BSL"))
-    start = after.in_double(config.replace(method="CE"), data, log_prior, 3)(x) - log_prior
-    assert (both - start).abs().max() < 1e-6 < 1e-3 < (blind - start).abs().max()
 
 
 @pytest.mark.parametrize(

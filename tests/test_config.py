@@ -295,6 +295,8 @@ def test_the_quick_mode_of_a_notebook_trains_for_fewer_epochs_and_one_seed():
         ({"model": "resnet50"}, ["'resnet50'", "resnet18"]),
         ({"augmentation": "flip"}, ["'flip'", "crop+flip"]),
         ({"reduction": "sum"}, ["'sum'", "weighted"]),
+        ({"attack_loss": ["method"]}, ["attack_loss", "text", "['method']"]),
+        ({"classes": [["1"], ["2"]]}, ["classes", "text", "['1']"]),
         ({"attack_start": "one-sided"}, ["'one-sided'", "uniform"]),
         ({"epochs": -1}, ["epochs", "-1"]),
         ({"epochs": 0}, ["epochs", "0"]),

@@ -7,6 +7,7 @@ from made_up import arrays, picture_folder, save, says
 from sklearn.datasets import load_digits
 
 from srat_utils.data import load_dataset
+from srat_utils.images import DataError
 
 STORED = pd.read_csv(Path(__file__).parents[1] / "results" / "digits" / "runs.csv")
 
@@ -141,3 +142,9 @@ def test_numbers_of_images_that_are_none(number):
 def test_one_name_is_no_list_of_names():
     for name in ("classes", "rare"):
         says(f"{name} is a list of names, as in ['7']", of=lambda name=name: load_dataset("digits", **{name: "7"}))
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5])
+def test_a_seed_is_a_whole_number_not_below_0(seed):
+    with pytest.raises(DataError, match=f"seed is a whole number, 0 or more, not {seed}"):
+        load_dataset("digits", imbalance="step-5", seed=seed)

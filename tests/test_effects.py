@@ -413,6 +413,8 @@ def test_runs_that_do_not_pair_are_refused_and_no_runs_are_not_measured():
         difference(runs, made_up_runs(generator, (0, 1), tests=2))
     with pytest.raises(ValueError, match="measure must be"):
         difference(runs, runs, "rare")
+    with pytest.raises(ValueError, match="kind must be"):
+        difference(runs, runs, "overall", "Clean")
     assert difference(runs, runs).p == 1
 
 

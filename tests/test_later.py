@@ -1,6 +1,5 @@
 """The methods beside the paper's eleven: each against its formula, and what must hold for all of them."""
 
-import copy
 from dataclasses import dataclass, replace
 from itertools import combinations
 from types import SimpleNamespace
@@ -14,10 +13,11 @@ from helpers import build, few_digits, small_batch
 from srat_utils import METHODS, PAPER, Config, train
 from srat_utils.attacks import PGD, pgd
 from srat_utils.batches import SAMPLERS
+from srat_utils.course import after
 from srat_utils.images import ImageDataset
 from srat_utils.inner import INNER
 from srat_utils.methods import LATER
-from srat_utils.models import adjusted
+from srat_utils.models import Classifier, adjusted
 from srat_utils.records import ConfigError, code_of
 from srat_utils.terms import (
     CE,
@@ -57,37 +57,25 @@ def batch():
 # ------------------------------------------------------------------------------------------------ priors
 
 
-def in_double(method: str, data, steps: int, *, bias: torch.Tensor | float = 0.0) -> State:
-    """A few steps of a method in float64, its head's bias moved by `bias` beforehand; no weight decay."""
-    config = Config(method=method, weight_decay=0.0, epochs=1, warmup_epochs=0, attack_steps=3)
-    state = State.fresh(config, data, CPU)
-    state.model.double()
-    with torch.no_grad():
-        state.model.head.bias += bias
-    job = Job.of(config, state)
-    images, labels = data.tensors(CPU)
-    weights = torch.ones(len(data.classes), dtype=torch.float64)
-    for _ in range(steps):
-        index = torch.randperm(len(labels), generator=state.order)[:32]
-        step(job, state, images[index].double() / 255, labels[index], weights)
-    return state
+def in_double(method: str, data, bias: torch.Tensor | float = 0.0) -> Classifier:
+    return after.in_double(Config(method=method, device="cpu"), data, bias, 6)
 
 
 def test_a_prior_in_loss_and_attack_is_cross_entropy_from_a_bias_of_the_log_prior(data):
     log_prior = Facts(data.counts, 64, CPU).log_prior.double()
-    both, plain = in_double("AT-BSL-Both", data, 6), in_double("CE", data, 6, bias=log_prior)
-    for (name, ours), theirs in zip(both.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
+    both, plain = in_double("AT-BSL-Both", data), in_double("CE", data, log_prior)
+    for (name, ours), theirs in zip(both.state_dict().items(), plain.state_dict().values(), strict=True):
         expected = theirs - log_prior if name == "head.bias" else theirs
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-11, msg=name)
     x = torch.rand(9, 1, 8, 8, dtype=torch.float64)
-    twin = adjusted(plain.model.eval(), data.counts)
-    torch.testing.assert_close(both.model.eval()(x), twin(x), rtol=0, atol=1e-6)  # ln π there is rounded to float32
+    twin = adjusted(plain, data.counts)
+    torch.testing.assert_close(both(x), twin(x), rtol=0, atol=1e-6)  # ln π there is rounded to float32
 
 
 def test_a_prior_in_the_loss_alone_is_another_method(data):
     log_prior = Facts(data.counts, 64, CPU).log_prior.double()
-    alone, plain = in_double("AT-BSL", data, 6), in_double("CE", data, 6, bias=log_prior)
-    assert (alone.model.head.weight - plain.model.head.weight).abs().max() > 1e-4
+    alone, plain = in_double("AT-BSL", data), in_double("CE", data, log_prior)
+    assert (alone.head.weight - plain.head.weight).abs().max() > 1e-4
 
 
 def test_reats_rebalanced_inner_loss_makes_the_images_of_cross_entropy(batch):
@@ -547,27 +535,6 @@ def test_no_method_is_another_one_under_a_second_name():
     twins |= {frozenset(("CB-Reweight", "DRCB-CE"))}
     same = {frozenset((a, b)) for a, b in combinations(heads, 2) if torch.equal(heads[a], heads[b])}
     assert same == twins
-
-
-@pytest.mark.parametrize("method", LATER)
-def test_training_that_was_interrupted_ends_where_it_would_have(method, data):
-    """Between two epochs, and in the middle of the second."""
-    config = Config(method=method, averaging=0.9, rand_augment=1, **TINY | {"epochs": 3})
-    kept = []
-
-    def keep(state):
-        if len(state.history) == 1:
-            kept.append(copy.deepcopy(state.to_dict()))
-
-    whole = fit(config, data, after_epoch=keep, after_step=keep)
-    assert len(kept) == 3 and kept[0]["epoch"] is None and kept[2]["epoch"]["batches"] == 2
-    for stored in kept[:2]:
-        again = State.fresh(config, data, CPU)
-        again.load_dict(stored)
-        resumed = fit(config, data, state=again)
-        for part in ("model", "averaged", "objective"):
-            for name, value in whole.to_dict()[part].items():
-                assert torch.equal(value, resumed.to_dict()[part][name]), name
 
 
 def test_what_a_method_of_ones_own_names_is_part_of_its_identity():

@@ -139,6 +139,11 @@ def test_separation_refuses_a_temperature_of_zero_or_less(temperature):
         losses.feature_separation(random_features(4), torch.tensor([0, 0, 1, 1]), temperature)
 
 
+def test_separation_refuses_a_word_for_lonely_anchors_that_it_does_not_know():
+    with pytest.raises(ValueError, match="'Zero'"):
+        losses.feature_separation(random_features(4), torch.tensor([0, 0, 1, 1]), 0.1, lonely="Zero")
+
+
 def test_has_positive_finds_the_anchors_with_a_classmate():
     assert losses.has_positive(torch.tensor([0, 1, 0, 2, 2, 3])).tolist() == [True, False, True, True, True, False]
     assert losses.has_positive(torch.tensor([7])).tolist() == [False]

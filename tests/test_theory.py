@@ -207,7 +207,7 @@ def test_clean_errors_behind_the_robust_boundary_are_those_of_its_bias():
         b = theory.optimal_bias(1.0 - eps, 0.8, 3, 20, 2)
         found = theory.clean_errors_behind(theory.t_of(1.0, 0.8, 3), theory.t_of(1.0, 0.8, 3, eps), 20, 2)
         assert found == pytest.approx(errors_of_bias(b, 1.0, 0.8, 3))
-    with pytest.raises(ValueError, match="eta must be above 0"):
+    with pytest.raises(ValueError, match="t must be above 0"):
         theory.clean_errors_behind(1.0, 0.0, 2)
 
 
@@ -236,9 +236,3 @@ def test_a_lightly_penalised_line_leaves_no_less_than_the_widest_margin_that_it_
         gaps.append(norm.cdf(-(b + centre) / deviation) - norm.cdf((b - centre) / deviation))
     found = theory.sampled_gap(t, (104, 4), 64, draws=10)
     assert np.mean(gaps) < found < np.mean(gaps) + 0.25
-
-
-def test_the_two_steps_of_the_papers_proof_exclude_each_other():
-    """Step 1 needs log K < 2η²/σ₂², step 2 log K > 2η²/(σ₁σ₂) with σ₁ < σ₂: no K meets both."""
-    for eta, first, second in ((1.0, 0.8, 1.2), (0.5, 0.1, 0.3), (2.0, 1.0, 1.01)):
-        assert 2 * eta**2 / (first * second) > 2 * eta**2 / second**2

@@ -74,7 +74,7 @@ def test_slopes_count_the_methods_that_change_their_rank():
 
 @pytest.mark.parametrize("heights", [[1.0, 1.01, 1.02, 9.0], [5.0], [0.0, 0.0, 0.0], [1.0, 2.0, 2.1, 2.9, 3.0]])
 def test_names_that_stand_side_by_side_do_not_cover_each_other(heights):
-    placed = trust.apart(np.array(heights), 0.8)
+    placed = trust.spaced(np.array(heights), 0.8)
     assert (np.diff(placed) >= 0.8 - 1e-9).all()
     assert placed.mean() == pytest.approx(np.mean(heights))
-    assert trust.apart(np.array([1.0, 9.0]), 0.8).tolist() == [1.0, 9.0]
+    assert trust.spaced(np.array([1.0, 9.0]), 0.8).tolist() == [1.0, 9.0]

@@ -72,6 +72,11 @@ def test_plain_ratio_weights_under_represented_classes_only():
     assert weights.plain_ratio(np.array([False, True]), 0.5).tolist() == [1, 0.5]
 
 
+def test_a_reduction_of_another_name_is_refused():
+    with pytest.raises(ValueError, match="'Weighted'"):
+        weights.reduce(torch.ones(2), torch.ones(2), "Weighted")
+
+
 @pytest.mark.parametrize("ratio", [0, -3, math.nan])
 def test_plain_ratio_of_zero_or_less_is_refused(ratio):
     with pytest.raises(ValueError, match=str(ratio)):

@@ -429,6 +429,12 @@ def separation_of(values=(0.0, 1.0), images=12):
     return panels.separation(accuracies, meters, values[-1], points, dataset, "PCA")
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_a_chart_shows_images_of_any_number_of_channels(channels):
+    picture = np.random.default_rng(0).random((channels, 4, 4), np.float32)
+    assert "data:image/png" in panels.attack_step({"CE": (picture, np.array([1.0, 0]))}, picture, 0.1, 1, "ab", 0).html()
+
+
 def test_separation_tells_means_over_seeds_and_both_meters():
     said = "At λ = 1, PCA: well clean 66 %, well robust 61 %, under clean 16 %, under robust 11 %, linear probe 61, "
     assert separation_of().alt == said + "variance ratio 1.5."
@@ -465,7 +471,7 @@ def test_a_still_has_its_words_and_its_pixels_on_a_machine_without_fonts():
 
     assert ink(chart()).min() == 255
     assert (ink(chart().text(0.1, 0.5, "ρ = 10 · ε")) < 128).sum() > 200
-    assert (ink(chart().image(np.zeros((2, 2), np.uint8))) < 128).mean() > 0.3
+    assert (ink(chart().image(np.zeros((2, 2, 1), np.uint8))) < 128).mean() > 0.3
 
 
 def test_panels_stand_side_by_side_in_rows():

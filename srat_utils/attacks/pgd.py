@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..losses import Loss
 from ..models import folded, in_mode
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def budget_name(eps: float) -> str:
@@ -116,7 +115,7 @@ def pgd(
     images: float [N,C,H,W] in [0,1].  target: what `loss` compares the logits with; class labels int64 [N] unless the loss says
     otherwise.  Returns a tensor like `images`, at most ε from it and in [0,1].
     eps: another ε than the attack's, a number or one per image, [N]; the step changes in proportion.  ValueError for an ε of
-    another shape or below 0.
+    another shape, or a number below 0 (the values of a tensor are not looked at: that would wait for the device).
     The model is attacked in eval mode (see `frozen` for `training`), and each module's mode is restored.
     Only gradients of the images are computed: no parameter ever holds one of the attack's.
     """

@@ -54,9 +54,9 @@ SCHEDULES: tuple[dict, ...] = (
 COSTLY = {"epochs": (80,), "batch_size": (16,)}  # measured, and too slow for a course that trains live
 
 
-def candidates(name: str, base: Config | None = None) -> list[Config]:
+def candidates(name: str) -> list[Config]:
     """Every value of a setting, for every method that has it and every seed."""
-    base = base or Config("digits", imbalance="step-25", validation=0.2)
+    base = Config("digits", imbalance="step-25", validation=0.2)
     methods = SRAT if name == "separation_weight" else ELEVEN
     return [
         base.replace(method=method, seed=seed, **{name: value})

@@ -104,12 +104,12 @@ def group_legend(figure: Figure, *, lines: bool = False, reported: bool = False,
 
 
 def class_bars(
-    values: Mapping[str, Sequence[float]], under: Mapping[str, Sequence[bool]], classes: Sequence[str] | None = None, *,
+    values: Mapping[str, Sequence[float]], under: Mapping[str, Sequence[bool]], *,
     y: str, title: str = "", top: float | None = None, line: tuple[float, str] | None = None,
 ) -> Picture:  # fmt: skip
     """A number per class, a panel for each training set; of its images (Figures 13 and 14) or of anything else.
 
-    values: name → [C].  under: name → bool [C].  classes: their names; None: their numbers.  top: where the axes end; None: each
+    values: name → [C].  under: name → bool [C].  top: where the axes end; None: each
     its own values' end.  line: a level to compare with, and its name.
     """
     width = max(5.4, 2.7 * len(values))  # the legend has to fit
@@ -121,7 +121,7 @@ def class_bars(
             hatch=[GROUP_HATCHES[g] for g in groups],
         )  # fmt: skip
         axis.bar_label(drawn, fmt=short_number, fontsize=7, rotation=90, padding=2)
-        names = list(map(str, range(len(heights)))) if classes is None else classes
+        names = list(map(str, range(len(heights))))
         axis.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
         highest = top or max(np.max(own) for own in (values.values() if line is None else [heights]))
         axis.set_ylim(0, 1.3 * highest)  # room for the numbers on the bars
@@ -413,7 +413,7 @@ def schedule(learning_rates: Sequence[float], weights: np.ndarray, title: str = 
 
 
 def class_method(metrics: pd.DataFrame, title: str = "", kind: str = "robust") -> Picture:
-    """Robust accuracy of each class under each method, as a grid of numbers on a grey scale that prints.
+    """Accuracy of each class under each method, clean or robust, as a grid of numbers on a grey scale that prints.
 
     metrics: `sweeps.tidy(…, "method", "seed", per_class=True)` of one imbalanced set; cells are means over seeds.
     """

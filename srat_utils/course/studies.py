@@ -226,8 +226,7 @@ def papers_own(dataset: str = "cifar10", **changes) -> list[Config]:
     base = Config.paper(dataset, "exp-100", "CE", **changes)
     tables = [base.replace(imbalance=imbalance, method=m) for imbalance in ("exp-100", "step-100") for m in IN_ORDER]
     natural = [base.replace(imbalance=imbalance, adversarial=False) for imbalance in ("exp-100", "step-100")]
-    pair = ("cat", "horse") if dataset == "cifar10" else ("0", "1")
-    binary = base.replace(imbalance="step-100", classes=pair, method="CB-Reweight")
+    binary = base.replace(imbalance="step-100", classes=pairs(dataset)[0], method="CB-Reweight")
     by_ratio = [
         binary.replace(weight_ratio=ratio, adversarial=adversarial)
         for adversarial in (True, False)

@@ -95,10 +95,10 @@ class Chart(Drawing):
             self.marks.append(f'<polygon points="{points}" fill="{colour}" fill-opacity="{opacity}"/>')
         return self
 
-    def bars(self, x, y, colour: str, *, width: float = 0.8, filled: bool = True) -> Chart:
-        """Bars from the foot of the chart, `width` in data units; empty ones have a dashed outline."""
+    def bars(self, x, y, colour: str, *, filled: bool = True) -> Chart:
+        """Bars from the foot of the chart, 0.8 data units wide; empty ones have a dashed outline."""
         look = f'fill="{colour}"' if filled else f'fill="#fff" stroke-dasharray="3 2" stroke="{colour}"'
-        wide, foot = self.frame[2] * width / (self.x[1] - self.x[0]), self.frame[1] + self.frame[3]
+        wide, foot = self.frame[2] * 0.8 / (self.x[1] - self.x[0]), self.frame[1] + self.frame[3]
         for a, b in zip(*self.place(x, y), strict=True):
             self.marks.append(
                 f'<rect x="{a - wide / 2:.1f}" y="{b:.1f}" width="{wide:.1f}" height="{foot - b:.1f}" {look}/>'
@@ -114,10 +114,12 @@ class Chart(Drawing):
             )
         return self
 
-    def image(self, pixels: np.ndarray) -> Chart:
-        """Pixels uint8 [H,W] or [H,W,3] over the whole frame, each a sharp square."""
+    def image(self, picture: np.ndarray) -> Chart:
+        """uint8 [H,W,C] or float [C,H,W] in [0,1] over the whole frame, each pixel a sharp square; the first of other than three channels."""
+        if picture.dtype != np.uint8:
+            picture = np.round(255 * picture.transpose(1, 2, 0)).astype(np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "png")
+        Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0]).save(buffer, "png")
         left, top, width, height = self.frame
         place = f'x="{left}" y="{top}" width="{width}" height="{height}"'
         data = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

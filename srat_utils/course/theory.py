@@ -21,8 +21,9 @@ from sklearn.model_selection import StratifiedKFold
 from ..places import remembered
 
 
-def _check(eta=1.0, sigma=1.0, d=1, K=1.0, rho=1.0, eps=0.0) -> None:
+def _check(eta=1.0, sigma=1.0, d=1, K=1.0, rho=1.0, eps=0.0, t=1.0) -> None:
     for condition, message in (
+        (np.all(np.asarray(t) > 0), f"t must be above 0, not {t}"),
         (np.all(np.asarray(sigma) > 0), f"sigma must be above 0, not {sigma}"),
         (np.all(np.asarray(d) >= 1), f"d must be 1 or more, not {d}"),
         (np.all(np.asarray(K) >= 1), f"K must be 1 or more, not {K}"),
@@ -49,15 +50,15 @@ def optimal_bias(eta, sigma, d, K, rho=1.0):
 
 def errors_at(t, K, rho=1.0):
     """(err of −1, err of +1) at the optimal bias: Φ(L/t − t) and Φ(−L/t − t) with L = ½·log(K/ρ), for t > 0."""
-    _check(eta=t, K=K, rho=rho)
+    _check(t=t, K=K, rho=rho)
     shift = 0.5 * np.log(K / np.asarray(rho)) / t
     return norm.cdf(shift - t), norm.cdf(-shift - t)
 
 
 def clean_errors_behind(t, t_eps, K, rho=1.0):
     """(err of −1, err of +1) on clean images of the boundary that is optimal for attacked ones: Φ(±L/t_ε − t)."""
-    _check(eta=t, K=K, rho=rho)
-    _check(eta=t_eps)
+    _check(t=t, K=K, rho=rho)
+    _check(t=t_eps)
     shift = 0.5 * np.log(K / np.asarray(rho)) / t_eps
     return norm.cdf(shift - t), norm.cdf(-shift - t)
 
@@ -115,10 +116,10 @@ def robust_margin(w, b, x, y, eps):
     return y * (x @ w - b) - eps * np.abs(w).sum()
 
 
-def fit_robust_linear(x, y, eps=0.0, rho=1.0, start=None):
+def fit_robust_linear(x, y, eps=0.0, rho=1.0):
     """(w, b) that minimise the logistic loss of the robust margin, class −1 weighted by ρ.  x [N,d], y ±1 [N].
 
-    Convex, because the exact inner maximum is known.  start: (w, b) to begin from.  ‖w‖₁ and |w| are smoothed by 1e-6.
+    Convex, because the exact inner maximum is known.  ‖w‖₁ and |w| are smoothed by 1e-6.
     """
     _check(rho=rho)
     if eps < 0:
@@ -134,7 +135,7 @@ def fit_robust_linear(x, y, eps=0.0, rho=1.0, start=None):
         toward_w = (slope * y) @ x - slope.sum() * eps * w / length + 2e-3 * w
         return weight @ np.logaddexp(0, -margin) + 1e-3 * w @ w, np.append(toward_w, -(slope @ y))
 
-    first = np.append(x[y > 0].mean(0) - x[y < 0].mean(0), 0.0) if start is None else np.append(start[0], start[1])
+    first = np.append(x[y > 0].mean(0) - x[y < 0].mean(0), 0.0)
     found = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     return found[:-1], found[-1]
 

@@ -45,9 +45,9 @@ def way(scale: float, attack: PGD) -> np.ndarray:
     return np.array(points)
 
 
-def three_scales(scales: Sequence[float] = (0.01, 1.0, 100.0)) -> Picture:
+def three_scales() -> Picture:
     """One network of two pixels, its logits multiplied: the same decisions, and PGD-10 goes three ways."""
-    attack = PGD(0.2, 0.03, 10)
+    attack, scales = PGD(0.2, 0.03, 10), (0.01, 1.0, 100.0)
     figure, axes = grid(1, len(scales), 10, 3.7, sharey=True)
     across = torch.linspace(0, 1, 300)
     images = torch.cartesian_prod(across, across)[:, None, None]
@@ -187,9 +187,8 @@ def budget_explorer(
     for (name, curve), colour, dash in zip(curves.items(), (WELL, UNDER, "#009E73"), ("", "6 4", "2 3"), strict=False):
         chart.line(curve.index, curve, colour, dash=dash).points(curve.index, curve, colour, triangle=bool(dash))
         chart.text(eps, curve[eps], f"{curve[eps]:.0f}", colour=colour, dx=6, dy=-7)
-        pixels = np.round(255 * shown[name].transpose(1, 2, 0)).astype(np.uint8)
         image = Chart((0, 1), (0, 1), width=150, height=160, left=10, axis=False, title=f"{name}: {read[name]}")
-        images.append(image.image(pixels if len(shown[name]) > 1 else pixels[..., 0]))
+        images.append(image.image(shown[name]))
         said.append(f"{name} {curve[eps]:.0f} %, reads {read[name]}")
     lines = zip(curves, (WELL, UNDER, "#009E73"), ("", "6 4", "2 3"), strict=False)
     return Panels([[chart, *images], [key(*lines)]], f"At ε = {eps:g}: {'; '.join(said)}.")
@@ -239,7 +238,7 @@ def slopes(accuracies: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) ->
         reach = [*table.min(), *table.max()]
         for side, column in enumerate(table):
             order = table[column].sort_values(kind="stable")
-            heights = apart(order.to_numpy(), gap)
+            heights = spaced(order.to_numpy(), gap)
             reach += [heights[0], heights[-1]]
             for (method, value), height in zip(order.items(), heights, strict=True):
                 words = (
@@ -265,7 +264,7 @@ def slopes(accuracies: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) ->
     return Picture(figure, f"Robust accuracy of rare classes under {' and '.join(table.columns)}. {'; '.join(said)}.")
 
 
-def apart(heights: np.ndarray, gap: float) -> np.ndarray:
+def spaced(heights: np.ndarray, gap: float) -> np.ndarray:
     """Sorted heights, moved as little as needed to be `gap` apart: pairs that are too near share their middle."""
     groups: list[list[float]] = []
     for height in heights:

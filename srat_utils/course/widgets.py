@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Protocol
 
 import ipywidgets
 from IPython.display import display
@@ -21,22 +20,17 @@ from ..config import Config
 from ..runs import Run
 from ..trainer import train
 from ..training import State
-from . import panels, svg
+from . import panels
+from .plots import Picture
+from .svg import Drawing
 
-
-class Picture(Protocol):
-    """What can be shown: a `plots.Picture`, or an `svg.Chart` or `svg.Panels`."""
-
-    alt: str
-
-    def html(self) -> str: ...
-    def png(self) -> bytes: ...
+Shown = Picture | Drawing
 
 
 # --- pictures made beforehand
 
 
-def frames(pictures: Mapping[object, Picture], *, label: str | Sequence[str], start: object = None) -> None:
+def frames(pictures: Mapping[object, Shown], *, label: str | Sequence[str], start: object = None) -> None:
     """Controls over pictures made beforehand, one for each value that was really run.
 
     pictures: value → picture, in the slider's order.  With several labels there is a control for
@@ -66,7 +60,7 @@ def frames(pictures: Mapping[object, Picture], *, label: str | Sequence[str], st
         return switched(controls[len(chosen)], [stack((*chosen, value)) for value in values])
 
     box = ipywidgets.VBox([*(row for row, _ in controls), stack()])
-    with_still(box, *still(shown[first]))
+    with_still(box, *shown[first]._repr_mimebundle_())
 
 
 Control = tuple[ipywidgets.Widget, tuple[ipywidgets.Widget, str] | None]
@@ -102,7 +96,7 @@ def switched(control: Control, children: Sequence[ipywidgets.Widget]) -> ipywidg
 # --- charts drawn live
 
 
-def live(draw: Callable[..., Picture], **controls: ipywidgets.Widget) -> None:
+def live(draw: Callable[..., Shown], **controls: ipywidgets.Widget) -> None:
     """Controls above a chart that `draw(**values)` makes anew whenever one of them moves.
 
     An error in the first `draw` is raised; a later one stands in the place of the chart.  Where no widget can be shown, the first
@@ -110,11 +104,11 @@ def live(draw: Callable[..., Picture], **controls: ipywidgets.Widget) -> None:
     """
     chart = draw(**values(controls))
     box = ipywidgets.VBox([*map(in_line, controls.values()), following(draw, controls)[0]])
-    with_still(box, *still(chart))
+    with_still(box, *chart._repr_mimebundle_())
 
 
 def following(
-    draw: Callable[..., Picture], controls: Mapping[str, ipywidgets.Widget]
+    draw: Callable[..., Shown], controls: Mapping[str, ipywidgets.Widget]
 ) -> tuple[ipywidgets.HTML, Callable[[], None]]:
     """A panel that follows the controls, and the function that draws it anew."""
     panel = ipywidgets.HTML()
@@ -178,7 +172,7 @@ def predict(question: str, answer: float, low: float, high: float, *, unit: str 
     else:
         guess = ipywidgets.FloatSlider((low + high) / 2, min=low, max=high, step=(high - low) / 100, description=label)
 
-    def draw(guess: float, revealed: bool) -> Picture:
+    def draw(guess: float, revealed: bool) -> Shown:
         return panels.prediction(guess, answer, low, high, unit, revealed)
 
     card(question, draw, guess, f"Measured: {panels.quantity(answer, unit)}.")
@@ -193,13 +187,13 @@ def choose(question: str, answer: str, choices: Sequence[str], measured: str = "
         raise ValueError(f"the answer {answer!r} is none of the choices {', '.join(choices)}")
     guess = ipywidgets.ToggleButtons(options=list(choices), description="your guess", style={"button_width": "auto"})
 
-    def draw(guess: str, revealed: bool) -> Picture:
+    def draw(guess: str, revealed: bool) -> Shown:
         return panels.choice(guess, answer, choices, revealed, measured)
 
     card(question, draw, guess, f"Measured: {answer}. {measured}".strip())
 
 
-def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidgets.Widget, revealed: str) -> None:
+def card(question: str, draw: Callable[[object, bool], Shown], guess: ipywidgets.Widget, revealed: str) -> None:
     button = ipywidgets.ToggleButton(description="Reveal", tooltip="show the measured answer beside your guess")
 
     def label(change) -> None:
@@ -223,7 +217,7 @@ def card(question: str, draw: Callable[[object, bool], Picture], guess: ipywidge
 
 def train_live(
     configs: Callable[..., Sequence[Config]],
-    draw: Callable[..., Picture],
+    draw: Callable[..., Shown],
     *,
     store: Path | None = None,
     **controls: ipywidgets.Widget,
@@ -236,7 +230,7 @@ def train_live(
     Where no widget can be shown, the chart without runs is.
     """
     chart = draw([], **values(controls))
-    with_still(LiveTraining(configs, draw, controls, store).box, *still(chart))
+    with_still(LiveTraining(configs, draw, controls, store).box, *chart._repr_mimebundle_())
 
 
 class Stopped(Exception):
@@ -305,12 +299,6 @@ class LiveTraining:
 
 
 # --- what all of them share
-
-
-def still(picture: Picture) -> tuple[dict, dict]:
-    """The picture as data and metadata for a page without widgets."""
-    size = {"width": picture.width} if hasattr(picture, "width") else {}
-    return svg.bundle(picture.png(), picture.alt, **size)
 
 
 def with_still(box: ipywidgets.Widget, instead: dict, metadata: dict) -> None:
