@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     claims = every_claim()
     ledger = pd.concat([judged(claims, stage) for stage in all_stages()], ignore_index=True)
     target = results.FOLDER / "claims.csv"
-    write(target, lambda path: ledger.to_csv(path, index=False, float_format="%.4g"))
+    write(target, lambda path: ledger.to_csv(path, index=False, float_format="%.6g"))
     print(ledger.groupby(["stage", "attack", "verdict"]).size().unstack(fill_value=0))
     print(f"{len(ledger)} rows are written to {target}")
 

@@ -85,7 +85,9 @@ def attack_step(
         change = (image - clean).mean(0) / eps if eps > 0 else np.zeros_like(clean[0])
         colours = matplotlib.colormaps["cividis"](0.5 + 0.5 * change, bytes=True)[..., :3]
         square = {"width": 190, "height": 206, "left": 14, "axis": False}
-        chart = Chart((-0.6, len(classes) - 0.4), (0, 1.1), width=330, height=206, title=f"{name} reads {verdict}")
+        chart = Chart(
+            (-0.6, len(classes) - 0.4), (0, 1.1), width=330, height=206, title=f"{name} reads {verdict}: probabilities"
+        )
         chart.y_ticks([0, 0.5, 1], ["0", "½", "1"]).ticks(range(len(classes)), short(classes))
         others = [i for i in range(len(classes)) if i != label]
         chart.bars(others, probabilities[others], COLOURS["under"], filled=False)
@@ -163,7 +165,11 @@ def ratio_explorer(curves: Curves, yours: Curves, ratio: float) -> Panels:
     for name in names:
         title = name.replace("\n", " ")
         chart = Chart(
-            (-0.08, width + 0.12), (-3, 112), width=900 // len(names), title=title, x_label="weight ratio, under : well"
+            (-0.08, width + 0.12),
+            (-3, 112),
+            width=900 // len(names),
+            title=f"{title} (%)",
+            x_label="weight ratio, under : well",
         )
         chart.y_ticks([0, 50, 100])
         marks = [tick for tick in (1, 2, 5, 10, 25, 50, 100, 200) if tick <= reach]
@@ -213,21 +219,21 @@ def separation(
     lambdas = sorted(measured)
     place = lambdas.index(value)
     curves = Chart(
-        (-0.3, len(lambdas) - 0.5), (-3, 112), width=300, height=280, title=f"accuracy, λ = {value:g}", x_label="λ"
+        (-0.3, len(lambdas) - 0.5), (-3, 112), width=300, height=280, title=f"accuracy (%), λ = {value:g}", x_label="λ"
     )
     curves.ticks(range(len(lambdas)), [f"{number:g}" for number in lambdas]).y_ticks([0, 50, 100])
     curves.line([place] * 2, [-3, 112], "#444", dash="2 3", width=1)
-    said = []
+    said, marked = [], []
     for group, colour in COLOURS.items():
         for kind, rows in parts.items():
             table = rows[rows["group"] == group].groupby("separation_weight")["accuracy"].mean().loc[lambdas]
             curves.line(range(len(lambdas)), table, colour, dash={"clean": "", "robust": "5 3", "strong": "1 3"}[kind])
             curves.points(range(len(lambdas)), table, colour, triangle=group == "under")
-            if kind in ("clean", hardest):  # PGD-20's number would stand on STRONG's
-                curves.text(
-                    place, table[value], f"{table[value]:.0f}", colour=colour, dx=6, dy=-6 if kind == "clean" else 13
-                )
+            marked.append((table[value], colour))
             said.append(f"{group} {kind} {table[value]:.0f} %")
+    beside = apart(np.array([(0, accuracy) for accuracy, _ in marked]), 6)[:, 1] + 2  # in percent, of 115 on the chart
+    for (accuracy, colour), height in zip(marked, beside, strict=True):
+        curves.text(place, height, f"{accuracy:.0f}", colour=colour, dx=6)
 
     under, colours = dataset.under, class_colours(dataset.classes)
     reach = 2.2 * points.std(0).max()
@@ -240,10 +246,14 @@ def separation(
         plane.points(*own.T, colours[index], triangle=under[index])
     middles = np.array([np.median(shown[dataset.labels == index], 0) for index in range(len(under))])
     own = np.stack(plane.place(*middles.T), 1)
-    for name, middle, beside in zip(dataset.classes, middles, apart(own, 13) - own, strict=True):
-        plane.text(*middle, name, anchor="middle", dx=beside[0], dy=beside[1] - 7)
+    triangles = np.stack(plane.place(*shown[under[dataset.labels]].T), 1)
+    moved = apart(own, 14, triangles if len(triangles) < 100 else None, clear=11) - own
+    for name, middle, beside in zip(dataset.classes, middles, moved, strict=True):
+        plane.text(*middle, name, anchor="middle", dx=beside[0], dy=beside[1] + 4)
 
-    bars = Chart((-0.6, len(under) - 0.4), (0, 112), width=300, height=280, title="accuracy per class", x_label="class")
+    bars = Chart(
+        (-0.6, len(under) - 0.4), (0, 112), width=300, height=280, title="accuracy per class (%)", x_label="class"
+    )
     bars.ticks(range(len(under)), short(dataset.classes)).y_ticks([0, 50, 100])
     for kind in ("clean", hardest):
         rows = parts[kind]
@@ -255,7 +265,7 @@ def separation(
     meters, height = [], 72
     largest = max(each["variance_ratio"] for each in measured.values())
     for name, label, top, end in (
-        ("probe_accuracy", "linear probe", 100.0, ""),
+        ("probe_accuracy", "linear probe", 100.0, " %"),
         ("variance_ratio", "variance ratio", largest, f", largest {largest:.3g}"),
     ):
         now = measured[value][name]

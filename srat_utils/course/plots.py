@@ -215,7 +215,7 @@ def against_ratio(
                 axis.plot(
                     mark, value, marker=MARKERS[group], markersize=13, markerfacecolor="none", color=COLOURS[group]
                 )
-                marked.append(value)
+                marked.append((value, COLOURS[group]))
                 said.append(f"{name.replace(chr(10), ' ')}, {group}: {value:.0f} %")
             else:
                 said.append(
@@ -223,19 +223,15 @@ def against_ratio(
                 )
         if mark is not None:
             axis.axvline(mark, color="#444444", linestyle=":", linewidth=1)
-            # To the left, where no cross of the paper's is, the lower one below: each away from the other's line.
-            side, where = (9, "left") if mark == rows["weight_ratio"].min() else (-9, "right")
-            for words, value in {f"{value:.0f}": value for value in marked}.items():
-                height = -14 if 12 < value < max(marked) else 7
+            # The higher above its mark, the lower below, or beside it where the axis ends: each away from the other's line.
+            beside = (11, 5) if mark == rows["weight_ratio"].min() else (-11, 5)
+            highest = max(value for value, _ in marked)
+            for words, (value, colour) in {f"{value:.0f}": (value, colour) for value, colour in marked}.items():
+                offset = (0, 13) if value == highest else (0, -13) if value > 12 else beside
                 axis.annotate(
-                    words,
-                    (mark, value),
-                    (side, height),
-                    textcoords="offset points",
-                    ha=where,
-                    fontsize=9,
-                    path_effects=HALO,
-                )
+                    words, (mark, value), offset, textcoords="offset points", ha="center", va="center", fontsize=9,
+                    color=colour, path_effects=HALO,
+                )  # fmt: skip
         dress(axis, title=name, x="weight ratio, under : well")
         axis.set_xscale("log")
         ticks = [
