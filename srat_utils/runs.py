@@ -287,8 +287,8 @@ class Run:
         outcomes = self.outcomes()
         if outcomes.test != self.data.test.fingerprint:
             raise RunError(
-                f"{self.config.name} was tested on other images than {self.config.dataset} has now; remove {self.path_of(self._asked(PAPER))}, "
-                "and it is tested on these"
+                f"{self.config.name} was tested on other images than {self.config.dataset} has now; remove "
+                f"{self.path_of(self._asked(PAPER))}, and it is tested on these"
             )
         right = outcomes.predictions[evaluation.CLEAN] == outcomes.labels
         fallen = np.flatnonzero(right & (outcomes.worst_case(PAPER.union) != outcomes.labels))

@@ -37,6 +37,9 @@ def plain_ratio(under: np.ndarray, ratio: float) -> np.ndarray:
     return np.where(under, float(ratio), 1.0)
 
 
+REDUCTIONS = ("weighted", "mean", "expected")
+
+
 def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weighted") -> torch.Tensor:
     """One number from losses [N] and sample weights [N].
 
@@ -47,8 +50,8 @@ def reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str = "weight
     In a batch without a rare image "weighted" forgets the weights: rare classes then never get more of the loss than the share
     of batches that hold one.  The other two are unbiased, "expected" at the size of an unweighted loss.
     """
-    if reduction not in ("weighted", "mean", "expected"):
-        raise ValueError(f"reduction must be 'weighted', 'mean' or 'expected', not {reduction!r}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
     total = (weights * losses).sum()
     return total / weights.sum() if reduction == "weighted" else total / len(losses)
 
@@ -59,7 +62,7 @@ class Always(Record):
 
     weight_ratio: float | None = above(0)  # in place of the class-balanced weights
     beta: float = checked(0.9999, "in [0, 1)", lambda value: 0 <= value < 1)  # of the effective number
-    reduction: str = one_of("weighted", "mean", "expected")  # see `reduce`
+    reduction: str = one_of(*REDUCTIONS)  # see `reduce`
 
     def start(self, epochs: int) -> int:
         """The first epoch, counted from 0, that uses the weights: Algorithm 1's T_d."""

@@ -120,11 +120,5 @@ def budgets(
     """ε of each class, a panel for each training set.  size: name → ε_c/ε.  test: ε of the test, in `unit`, which the axis names."""
     own = {name: test * np.asarray(s) for name, s in size.items()}
     under = {name: under_represented(list(counts[name])) for name in size}
-    return class_bars(
-        own,
-        under,
-        y=f"ε in training ({unit})",
-        title=title,
-        line=(test, "ε of the test"),
-        top=max(map(max, own.values())),
-    )
+    highest = max(map(max, own.values()))
+    return class_bars(own, under, y=f"ε in training ({unit})", title=title, line=(test, "ε of the test"), top=highest)

@@ -247,7 +247,7 @@ def separation(
     middles = np.array([np.median(shown[dataset.labels == index], 0) for index in range(len(under))])
     own = np.stack(plane.place(*middles.T), 1)
     triangles = np.stack(plane.place(*shown[under[dataset.labels]].T), 1)
-    moved = apart(own, 14, triangles if len(triangles) < 100 else None, clear=11) - own
+    moved = apart(own, 14, triangles, clear=11) - own
     for name, middle, beside in zip(dataset.classes, middles, moved, strict=True):
         plane.text(*middle, name, anchor="middle", dx=beside[0], dy=beside[1] + 4)
 

@@ -109,8 +109,8 @@ def class_bars(
 ) -> Picture:  # fmt: skip
     """A number per class, a panel for each training set; of its images (Figures 13 and 14) or of anything else.
 
-    values: name → [C].  under: name → bool [C].  top: where the axes end; None: each
-    its own values' end.  line: a level to compare with, and its name.
+    values: name → [C].  under: name → bool [C].  top: where the axes end; None: each its own values' end.  line: a level to
+    compare with, and its name.
     """
     width = max(5.4, 2.7 * len(values))  # the legend has to fit
     figure, axes = grid(1, len(values), width, 3.0, sharey=top is None and line is None)
@@ -121,8 +121,7 @@ def class_bars(
             hatch=[GROUP_HATCHES[g] for g in groups],
         )  # fmt: skip
         axis.bar_label(drawn, fmt=short_number, fontsize=7, rotation=90, padding=2)
-        names = list(map(str, range(len(heights))))
-        axis.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
+        axis.set_xticks(range(len(heights)), range(len(heights)), fontsize=8)
         highest = top or max(np.max(own) for own in (values.values() if line is None else [heights]))
         axis.set_ylim(0, 1.3 * highest)  # room for the numbers on the bars
         axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= 1.01 * highest])
@@ -267,7 +266,7 @@ def scatter(axis, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]
     own = np.array(list(middles.values())) * to_points
     # A letter on a triangle would hide it, and two names on one spot each other.
     triangles = points[np.array(under, bool)[labels]] * to_points
-    places = apart(own + above, max(9, *(5 * len(n) for n in names)), triangles if len(triangles) < 100 else None)
+    places = apart(own + above, max(9, *(5 * len(n) for n in names)), triangles)
     for name, middle, place in zip(names, middles.values(), places, strict=True):
         beside = tuple(place - middle * to_points)
         axis.annotate(
@@ -281,10 +280,11 @@ TURN = np.array([[0.8, 0.6], [-0.6, 0.8]])
 def apart(places: np.ndarray, least: float, marks: np.ndarray | None = None, clear: float = 8) -> np.ndarray:
     """Places of labels [N,2], moved until no two are closer than `least`, and none closer than `clear` to a mark [M,2].
 
-    Each that is too close gives way along the line between them, or at an angle to it before a mark; marks stay.
+    Each that is too close gives way along the line between them, or at an angle to it before a mark; marks stay.  Among a hundred
+    marks no place is free, and they are passed over.
     """
     places = np.array(places, float)
-    marks = np.empty((0, 2)) if marks is None else np.asarray(marks, float)
+    marks = np.empty((0, 2)) if marks is None or len(marks) >= 100 else np.asarray(marks, float)
     count, needed = len(places), np.repeat([least, clear], [len(places), len(marks)])
     order = np.arange(count + len(marks))
     for _ in range(200):

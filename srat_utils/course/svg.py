@@ -115,7 +115,10 @@ class Chart(Drawing):
         return self
 
     def image(self, picture: np.ndarray) -> Chart:
-        """uint8 [H,W,C] or float [C,H,W] in [0,1] over the whole frame, each pixel a sharp square; the first of other than three channels."""
+        """uint8 [H,W,C] or float [C,H,W] in [0,1] over the whole frame, each pixel a sharp square.
+
+        Of other than three channels the first.
+        """
         if picture.dtype != np.uint8:
             picture = np.round(255 * picture.transpose(1, 2, 0)).astype(np.uint8)
         buffer = io.BytesIO()
