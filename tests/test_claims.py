@@ -219,12 +219,15 @@ def test_the_table_has_a_line_a_claim_and_a_column_an_attack(stage):
 
 
 def test_a_difference_without_an_interval_says_of_how_many_seeds_it_is():
-    rows = effects.judge({"one": effects.from_seeds([3.0]), "ten": effects.from_seeds([3.0] * 10), "none": None})
+    rows = {"one": effects.from_seeds([3.0]), "ten": effects.from_seeds([3.0] * 10), "none": None}
+    rows["half"] = effects.above_best([effects.from_seeds([-7.1, -7.0, -6.8]), effects.from_seeds([5.0])])
+    rows = effects.judge(rows)
     words = rows.apply(compare.in_words, axis=1)
     assert words.to_dict() == {
         "one": "+3.00, 1 seed: undecided",
         "ten": "+3.00, 10 seeds: undecided",
         "none": "not measured",
+        "half": "-6.97 [-inf, -6.42] down",  # a word that a table counts is the word it shows
     }
 
 

@@ -216,6 +216,9 @@ def test_above_the_best_means_above_every_rival():
     assert word(above_best([far, near, below])) == "down"
     assert above_best([far, near, below]).p == pytest.approx(3 * below.p)
     assert word(above_best([far, from_seeds([-1, 3, 4.0])])) == "undecided"
+    unsure = above_best([from_seeds([5.0]), below])  # a rival of one seed may still be the best
+    assert (word(unsure), unsure.seeds, unsure.low) == ("down", 1, -np.inf)
+    assert judge({"unsure": unsure, "other": far})["p"].tolist() == holm([unsure.p, far.p]).tolist()
     alone = above_best([near])
     assert (alone.estimate, alone.low, alone.high, alone.p) == pytest.approx((3, near.low, near.high, near.p))
     with pytest.raises(ValueError, match="no rival"):
@@ -334,6 +337,8 @@ def test_judge_has_a_row_a_claim():
     assert table.loc["weak", "p"] == pytest.approx(2 * weak.p)
     assert table.loc["not run", ["difference", "low", "high", "p"]].isna().all()
     assert judge({"weak": weak})["verdict"].tolist() == ["up"] and judge({"none": None})["p"].isna().all()
+    beside = judge({"weak": weak, "one seed": from_seeds([9.0])})  # which can decide nothing, and costs nothing
+    assert beside.loc["weak", "p"] == weak.p and beside.loc["one seed", ["p", "verdict"]].tolist() == [1, "undecided"]
     assert word(None) == "not measured"
 
 
@@ -411,6 +416,11 @@ def test_runs_that_do_not_pair_are_refused_and_no_runs_are_not_measured():
         difference(made_up_runs(generator, (0, 1), settings=2)[:3], runs)
     with pytest.raises(ValueError, match="same test sets"):
         difference(runs, made_up_runs(generator, (0, 1), tests=2))
+    with pytest.raises(ValueError, match="same imbalanced sets"):
+        difference(runs, made_up_runs(generator, (0, 1), settings=2))  # the same images, of both sets as of one
+    with pytest.raises(ValueError, match="same seeds"):
+        mixed = made_up_runs(generator, (0, 1), settings=2)
+        difference([mixed[0], mixed[3]], runs)  # one seed of one set, the other of another
     with pytest.raises(ValueError, match="measure must be"):
         difference(runs, runs, "rare")
     with pytest.raises(ValueError, match="kind must be"):

@@ -432,7 +432,9 @@ def separation_of(values=(0.0, 1.0), images=12):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_a_chart_shows_images_of_any_number_of_channels(channels):
     picture = np.random.default_rng(0).random((channels, 4, 4), np.float32)
-    assert "data:image/png" in panels.attack_step({"CE": (picture, np.array([1.0, 0]))}, picture, 0.1, 1, "ab", 0).html()
+    assert (
+        "data:image/png" in panels.attack_step({"CE": (picture, np.array([1.0, 0]))}, picture, 0.1, 1, "ab", 0).html()
+    )
 
 
 def test_separation_tells_means_over_seeds_and_both_meters():

@@ -57,7 +57,7 @@ def in_words(row: pd.Series) -> str:
     """A row of `effects.judge`'s frame: "+5.20 [+3.26, +7.14] up"."""
     if row["verdict"] == "not measured":
         return "not measured"
-    if not np.isfinite(row["low"]):
+    if not np.isfinite([row["low"], row["high"]]).any():
         return f"{row['difference']:+.2f}, {row['seeds']} seed{'' if row['seeds'] == 1 else 's'}: undecided"
     return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] {row['verdict']}"
 
