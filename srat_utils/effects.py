@@ -25,13 +25,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
+from .config import Config
 from .evaluation import STRONG, Protocol
 from .runs import Run
 
@@ -196,7 +197,7 @@ class Right(NamedTuple):
             outcomes, seed = run.outcomes(protocol), run.config.seed
             said = outcomes.of_kind(kind, protocol.union)
             found.setdefault(outcomes.test, {}).setdefault(seed, []).append(said == outcomes.labels)
-            settings.setdefault(seed, Counter())[outcomes.test, run.config.replace(seed=0)] += 1
+            settings.setdefault(seed, Counter())[outcomes.test, _but_for_the_seed(run.config)] += 1
             rare = np.asarray(run.rare)[outcomes.labels]
             if (about.setdefault(outcomes.test, (outcomes.labels, rare))[1] != rare).any():
                 raise ValueError("the settings of one side differ in which classes are rare")
@@ -225,6 +226,12 @@ class Right(NamedTuple):
         if not len(chosen):
             raise ValueError(f"{'no' if measure == 'under' else 'every'} class is rare; choose measure='balanced'")
         return class_mean(self.classes, chosen)
+
+
+@cache
+def _but_for_the_seed(config: Config) -> str:
+    """Equal for runs that differ in the seed and in what training is not handed."""
+    return config.replace(seed=0).fingerprint
 
 
 def difference(

@@ -56,7 +56,6 @@ PAIRS = {  # (well-represented, rare): the paper's, and the digits that notebook
 }
 # In results/, under both protocols: complete of the digits; of photographs under way.  `make results` goes on.
 STORED_SEEDS = {"digits": 10, "cifar10": 3}
-JUDGED = ("exp-100",)  # of photographs: where all eleven methods have these seeds, a claim on every set is judged
 TARGET_SEEDS = {"digits": 10, "cifar10": 3, "svhn": 3}
 
 

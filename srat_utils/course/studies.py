@@ -200,8 +200,8 @@ def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
     """All that results/ holds of CIFAR-10 on a laptop's network, one seed of everything before the next.
 
     In the order of what one would miss most if time ran out: natural training and the eleven methods at the larger ratio, the
-    first pair of Figure 2, the best five later methods, Figures 5 and 6 of two methods; then, of fewer seeds, the smaller ratio and
-    the other pairs.
+    first pair of Figure 2, the best five later methods, Figures 5 and 6 of two methods, which at λ = 0 are their twins among the
+    eleven; then, of fewer seeds, the smaller ratio and the other pairs.
     """
     seeds, (first, *others), two = list(seeds), pairs(base.dataset), ("SRAT-CE", "SRAT-LDAM")
     listed = []
@@ -211,7 +211,7 @@ def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
         listed += [config for config in preliminary(base, [seed]) if not config.adversarial]
         listed += hard + binary(base, [seed], of=[first])
         listed += [one.replace(method=method) for method in BEST_LATER for one in hard if one.method == "CE"]
-        listed += figure_5(base, [seed], methods=two) + figure_6(base, [seed], methods=two)
+        listed += figure_5(base, [seed], methods=two) + figure_6(base, [seed], LAMBDAS[1:], two)
         listed += cells if seed in seeds[:1] else []
         listed += binary(base, [seed], (1.0, 10.0, 100.0, 200.0), others) if seed in seeds[:2] else []
     return list(dict.fromkeys(listed))
