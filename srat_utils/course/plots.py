@@ -469,6 +469,8 @@ def setting_curves(
     methods = list(dict.fromkeys(summaries["method"]))
     figure, axes = grid(1, len(methods), 3.5 * len(methods), 3.6, sharey=True)
     said, place = [], {value: position for position, value in enumerate(values)}
+    highest = max(of_kind(summaries, kind)[["overall", "under"]].max(axis=None) for kind in kinds(summaries))
+    top = min(105, 10 * np.ceil(1.1 * highest / 10))
     for axis, method in zip(axes.flat, methods, strict=True):
         marked = []
         for classes, colour, marker in (("overall", WELL, "o"), ("under", UNDER, "^")):
@@ -482,13 +484,14 @@ def setting_curves(
                 mean = table["mean"][mark]
                 marked.append((mean, colour))
                 said.append(f"{method} {classes} {kind} {mean:.0f} %")
-        beside = apart(np.array([(0, mean) for mean, _ in marked]), 5)[:, 1] + 2  # in percent, of 108 on an axis
+        line = 0.046 * (top + 3)  # as high as a number is
+        beside = apart(np.array([(0, mean) for mean, _ in marked]), line)[:, 1] + 0.4 * line
         for (mean, colour), height in zip(marked, beside, strict=True):
             axis.text(place[mark] + 0.08, height, f"{mean:.0f}", color=colour, fontsize=9, path_effects=HALO)
         axis.axvline(place[mark], color="#444444", linestyle=":", linewidth=1)
         axis.set_xticks(range(len(values)), [names[value] for value in values])
         dress(axis, title=method, x=x_label)
-        axis.set_ylim(-3, 105)
+        axis.set_ylim(-3, top)
     axes[0, 0].set_ylabel("accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles) // 2, frameon=False)
