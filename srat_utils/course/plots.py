@@ -467,7 +467,7 @@ def setting_curves(
     values = sorted(summaries[setting].unique())
     names = {value: f"{value:g}" for value in values} | dict(names or {})
     methods = list(dict.fromkeys(summaries["method"]))
-    figure, axes = grid(1, len(methods), 3.5 * len(methods), 3.6, sharey=True)
+    figure, axes = grid(1, len(methods), max(6.6, 3.5 * len(methods)), 3.6, sharey=True)
     said, place = [], {value: position for position, value in enumerate(values)}
     highest = max(of_kind(summaries, kind)[["overall", "under"]].max(axis=None) for kind in kinds(summaries))
     top = min(105, 10 * np.ceil(1.1 * highest / 10))
