@@ -18,7 +18,7 @@ from srat_utils.training import fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPS = 0.2
-ATTACKS = [APGD(EPS, 12), APGD(EPS, 12, "dlr"), APGD(EPS, 6, "targeted", targets=3), Square(EPS, 30)]
+ATTACKS = [APGD(EPS, 12), APGD(EPS, 12, "dlr"), APGD(EPS, 6, "targeted", targets=3), Square(EPS, 100)]
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 
 
@@ -111,7 +111,7 @@ def test_any_shape_and_number_of_classes(attack, classes, channels, side):
     assert (adversarial - images).abs().amax((1, 2, 3)).min() > 0.01 and adversarial.isfinite().all()
 
 
-@pytest.mark.parametrize("attack", [APGD(EPS, 12), APGD(EPS, 12, "targeted"), Square(EPS, 30)])
+@pytest.mark.parametrize("attack", [APGD(EPS, 12), APGD(EPS, 12, "targeted"), Square(EPS, 100)])
 def test_two_classes_are_enough(attack):
     model = build("small-cnn", 1, 2)
     images, labels = read_by(model)
