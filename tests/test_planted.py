@@ -109,7 +109,8 @@ def test_every_suspect_of_the_notebook_fails_its_check_and_no_other(sound, some)
     }
     found = planted.exposed(suspects, *some)
     assert found["fails"].tolist() == list(suspects)
-    assert (found["reported (%)"] >= found["reported (%)"].iloc[0]).all()
+    reported = found["reported (%)"].drop("batch")  # whose answers hang on their neighbours, for better or worse
+    assert (reported.iloc[1:] > reported.iloc[0]).all()
 
 
 @pytest.mark.slow
