@@ -17,9 +17,11 @@ from . import estimates, evaluation
 from .config import Config
 from .devices import resolve_device
 from .evaluation import PAPER, Protocol, several
+from .images import DataError
 from .places import absolute
 from .progress import redrawn, tell, tqdm
 from .runs import Run, load_data
+from .sources import at_hand, load_source
 from .store import RunError, default_store, folder_of
 from .trainer import train
 from .training import State
@@ -69,7 +71,13 @@ def sweep(
         for run in asked
         if not finished(run)
     }
-    if jobs is None and joblib.parallel.get_active_backend()[1] is None:
+    running, over, failures = [], set(), {}
+    here = joblib.parallel.get_active_backend()[1] is None  # elsewhere workers may have images that this machine lacks
+    for name, why in (unreadable(run.config.dataset for run in missing.values()) if here else {}).items():
+        lost = [task for task, run in missing.items() if run.config.dataset == name]
+        failures |= {task[0]: f"DataError: {why}" for task in lost}
+        missing = {task: run for task, run in missing.items() if task not in lost}
+    if jobs is None and here:
         on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
     if jobs is not None:
@@ -80,7 +88,6 @@ def sweep(
             at_once = f", {jobs} at a time" if jobs and jobs > 1 else ""
             where = "on this machine" if jobs else "on one worker like this machine"
             tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} {where}{at_once}.")
-    running, over, failures = [], set(), {}
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
     epochs = sum(run.config.epochs for run in missing.values())
     bar = tqdm(total=epochs, unit="epoch", disable=not (progress and missing), mininterval=0.5)
@@ -129,6 +136,18 @@ def sweep(
 def kept(run: Run, protocols: Sequence[Protocol]) -> bool:
     """Whether the run's network and its outcomes under the protocols are on disk."""
     return run.trained and all(run.evaluated(protocol) for protocol in protocols)
+
+
+def unreadable(names: Iterable[str]) -> dict[str, str]:
+    """Data sets that are not here and cannot be downloaded → why; each is tried once, not by every run that needs it."""
+    why = {}
+    for name in dict.fromkeys(names):
+        try:
+            if not at_hand(name):
+                load_source(name)
+        except DataError as problem:
+            why[name] = str(problem)
+    return why
 
 
 def time_of(missing: Iterable[Run], protocols: Sequence[Protocol]) -> float:

@@ -259,10 +259,10 @@ def test_a_stored_row_is_recomputed_where_it_can_be_exactly():
 @pytest.mark.skipif(
     not sources.at_hand("cifar10"), reason="CIFAR-10 is not on this machine: set SRAT_DATA to its folder"
 )
-@pytest.mark.parametrize("adversarial", [False, True])
-def test_a_stored_row_of_photographs_is_recomputed_in_its_first_epoch(adversarial):
+@pytest.mark.parametrize("method, adversarial", [("CE", False), ("CE", True), ("SRAT-LDAM", True)])
+def test_a_stored_row_of_photographs_is_recomputed_in_its_first_epoch(method, adversarial):
     base, _ = for_mode("laptop", "cifar10")
-    (run,) = results.stored([base.replace(imbalance="exp-100", method="CE", adversarial=adversarial, seed=0)])
+    (run,) = results.stored([base.replace(imbalance="exp-100", method=method, adversarial=adversarial, seed=0)])
     train = load_data(run.config).train
     if sum(train.counts) != sum(run.provenance["class_counts"].values()):
         pytest.skip("the stored runs left out 80 images of CIFAR-10 that are here")
@@ -654,6 +654,19 @@ def test_a_plan_without_the_images_fetches_nothing_and_makes_up_no_time(monkeypa
     assert (
         said.startswith("0 of 36 runs are finished") and "cifar10 is not on this machine" in said and " ms" not in said
     )
+
+
+def test_the_driver_stops_at_once_where_the_images_cannot_be_had(monkeypatch, tmp_path):
+    def fail(name, folders):
+        raise DataError(f"{name}: no network")
+
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path))
+    monkeypatch.setattr(sources, "kept", lambda name, folders: None)
+    monkeypatch.setattr(sources, "download", fail)
+    monkeypatch.setattr(studies, "sweep", lambda *rest, **options: pytest.fail("it went on"))
+    sources.hosted.cache_clear()
+    with pytest.raises(SystemExit, match=r"^cifar10: no network$"):
+        studies.main(["cifar10"])
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--seeds", "--trial"])

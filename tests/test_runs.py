@@ -33,6 +33,7 @@ from srat_utils import (
     load,
     progress,
     runs,
+    sources,
     sweep,
     sweeps,
     train,
@@ -419,6 +420,27 @@ def test_one_failing_config_is_listed_and_does_not_stop_the_others(tmp_path):
     assert bad.name in message and "epoch" in message and nameless.name in message and good.name not in message
     assert "the others are stored" in message
     assert (tmp_path / good.name / "provenance.json").exists()
+
+
+def test_images_that_cannot_be_had_are_asked_for_once_not_by_every_run(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fail(name, folders):
+        asked.append(name)
+        raise DataError(f"{name} could not be downloaded; put it into {folders[0]}")
+
+    monkeypatch.setenv("SRAT_DATA", str(tmp_path / "none"))
+    monkeypatch.setattr(sources, "download", fail)
+    good, away = NATURAL.replace(method="CE"), [Config("cifar10", imbalance="step-100", seed=seed) for seed in range(7)]
+    with pytest.raises(
+        RunError, match=r"^7 of 8 runs failed; the others are stored. .* and 2 more: .*put it into"
+    ) as error:
+        sweep([*away, good], jobs=1, store=tmp_path)
+    assert asked == ["cifar10"] and str(error.value).count("could not be downloaded") == 1
+    assert (tmp_path / good.name / "provenance.json").exists() and "1 of 1 runs" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"^all runs failed"):
+        sweep(away, store=tmp_path)
+    assert asked == ["cifar10", "cifar10"]
 
 
 def test_runs_that_fail_for_one_reason_share_its_words(tmp_path):

@@ -27,7 +27,7 @@ from ..places import home
 from ..runs import Run
 from ..sources import at_hand, load_source
 from ..store import RunError, default_store, folder_of, reason
-from ..sweeps import kept, sweep, time_of
+from ..sweeps import kept, sweep, time_of, unreadable
 from . import exhibits, results
 from .stages import TARGET_SEEDS, for_mode, hardest, imbalances, of_set, on_laptop, pairs
 
@@ -201,7 +201,7 @@ def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
 
     In the order of what one would miss most if time ran out: natural training and the eleven methods at the larger ratio, the
     first pair of Figure 2, the best five later methods, Figures 5 and 6 of two methods, which at λ = 0 are their twins among the
-    eleven; then, of fewer seeds, the smaller ratio and the other pairs.
+    eleven, Figure 5 of one twin, too; then, of fewer seeds, the smaller ratio and the other pairs.
     """
     seeds, (first, *others), two = list(seeds), pairs(base.dataset), ("SRAT-CE", "SRAT-LDAM")
     listed = []
@@ -211,7 +211,7 @@ def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
         listed += [config for config in preliminary(base, [seed]) if not config.adversarial]
         listed += hard + binary(base, [seed], of=[first])
         listed += [one.replace(method=method) for method in BEST_LATER for one in hard if one.method == "CE"]
-        listed += figure_5(base, [seed], methods=two) + figure_6(base, [seed], LAMBDAS[1:], two)
+        listed += figure_5(base, [seed], methods=(*two, "DRCB-CE")) + figure_6(base, [seed], LAMBDAS[1:], two)
         listed += cells if seed in seeds[:1] else []
         listed += binary(base, [seed], (1.0, 10.0, 100.0, 200.0), others) if seed in seeds[:2] else []
     return list(dict.fromkeys(listed))
@@ -374,6 +374,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.plan:
         print(left_of(work))
         return
+    if not options.cluster and (why := unreadable(config.dataset for config in configs)):
+        raise SystemExit("\n".join(why.values()))
     folder = home() / "build" / "trial" if options.trial else results.FOLDER
     refused: dict[str, None] = {}
 
