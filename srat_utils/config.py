@@ -12,7 +12,7 @@ from .attacks import PGD
 from .batches import SAMPLERS
 from .images import nearest
 from .imbalance import parse_imbalance
-from .inner import INNER
+from .inner import INNER, inner_named
 from .methods import METHODS, Method
 from .models import ARCHITECTURES
 from .pictures import height_width
@@ -123,7 +123,7 @@ PRESETS: dict[str, dict] = {
 
 @dataclass(frozen=True, init=False, repr=False)
 class Config:
-    """One training run.  Equal configs give equal results on the CPU, bit for bit.
+    """One training run.  Equal configs give equal results on the CPU, bit for bit with as many threads.
 
     Config(dataset, imbalance=…, method=…, adversarial=True, epochs=…, seed=0, <any field of the records>), where the records
     are the five of this module and those of the method: its terms, weighting, update and budget.  A field left at None whose comment
@@ -280,7 +280,7 @@ class Config:
         """What training uses: of every record that it is handed, the settings that are not the record's own defaults.
 
         Natural training is handed no threat, an unweighted method no weighting, and none is handed an evaluation.  Of a record that
-        is not this package's, which its reader may still be writing, all settings and the code.
+        is not this package's, which its reader may still be writing, all settings and the code; of an inner loss of one's own the code.
         """
         handed = {"data": self.data, "network": self.network, "schedule": self.schedule}
         if self.adversarial:
@@ -293,6 +293,9 @@ class Config:
             else [type(record).__name__, record.items(), code_of(type(record))]
             for record in self.recipe.records()
         ]
+        climbed = inner_named(self.threat.attack_loss)
+        if self.adversarial and not climbed.__module__.startswith(f"{__package__}."):
+            used["inner"] = code_of(climbed)
         return used | {"adversarial": self.adversarial, "seed": self.seed}
 
     @property

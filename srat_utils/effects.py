@@ -186,18 +186,23 @@ class Right(NamedTuple):
     test_of: np.ndarray  # [N], of each image
     classes: np.ndarray  # [N]; a class of another test set is another class
     rare: np.ndarray  # bool [N]
+    met: dict[
+        tuple[int, str], set[str]
+    ]  # (seed, test set) → the attacks there, with their settings; nothing where images are clean
 
     @classmethod
     def of(cls, runs: Iterable[Run], kind: str, protocol: Protocol) -> Right:
         """kind: "clean", or "robust", the worst case over the protocol's attacks."""
         found: dict[str, dict[int, list]] = {}
         settings: dict[int, Counter] = {}
-        about = {}
+        about, met = {}, {}
         for run in runs:
             outcomes, seed = run.outcomes(protocol), run.config.seed
             said = outcomes.of_kind(kind, protocol.union)
             found.setdefault(outcomes.test, {}).setdefault(seed, []).append(said == outcomes.labels)
             settings.setdefault(seed, Counter())[outcomes.test, _but_for_the_seed(run.config)] += 1
+            if kind != "clean":
+                met.setdefault((seed, outcomes.test), set()).add(protocol.meets(run.config))
             rare = np.asarray(run.rare)[outcomes.labels]
             if (about.setdefault(outcomes.test, (outcomes.labels, rare))[1] != rare).any():
                 raise ValueError("the settings of one side differ in which classes are rare")
@@ -209,7 +214,7 @@ class Right(NamedTuple):
         share = np.hstack([[np.mean(found[test][seed], axis=0) for seed in seeds] for test in tests])
         test_of = np.concatenate([[test] * len(about[test][0]) for test in tests])
         classes = np.concatenate([[f"{test} {label}" for label in about[test][0]] for test in tests])
-        return cls(seeds, tests, share, test_of, classes, np.concatenate([about[test][1] for test in tests]))
+        return cls(seeds, tests, share, test_of, classes, np.concatenate([about[test][1] for test in tests]), met)
 
     def weights(self, measure: str) -> np.ndarray:
         """What each image weighs in "overall", "balanced", "well", "under" or "gap" (well − under)."""
@@ -273,6 +278,11 @@ def contrast(
     for _, part in parts:
         if (part.seeds, part.tests) != (first.seeds, first.tests) or (part.rare != first.rare).any():
             raise ValueError("all sides must have the same seeds on the same test sets, with the same rare classes")
+    attacked = [part.met for _, part in parts if part.met]
+    if any(met != attacked[0] for met in attacked):
+        raise ValueError(
+            "all sides must meet the same attacks; give a protocol whose attacks do not depend on the config"
+        )
     if measure == "worst":
         return from_seeds(sum(sign * worst(runs, kind, protocol) for sign, runs, kind in sides))
     return effect(100 * sum(sign * part.share for sign, part in parts), first.classes, first.weights(measure))
@@ -311,7 +321,9 @@ def above_best(effects: Iterable[Effect]) -> Effect:
     low = min(one.low for one in effects)
     high = min(one.estimate + one.spread.half_width(LEVEL / tries) for one in effects)
     seeds = min(one.seeds for one in effects)
-    return replace(nearest, low=low, high=high, p=min(1.0, 2 * up, 2 * down), seeds=seeds, spread=None)
+    # Where no rival has a second seed nothing can be decided, which `judge` sees by the spread.
+    spread = None if any(one.seeds > 1 for one in effects) else nearest.spread
+    return replace(nearest, low=low, high=high, p=min(1.0, 2 * up, 2 * down), seeds=seeds, spread=spread)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -63,6 +63,10 @@ class Protocol:
         used += f" {self.part}" if self.part != "test" else ""
         return f"{self.name}-{hashlib.sha256(used.encode()).hexdigest()[:8]}"
 
+    def meets(self, config: Config) -> str:
+        """The attacks that a config's network meets, with their settings: equal where accuracies can be compared."""
+        return repr(list(self.attacks(config)))
+
     def looks(self, config: Config) -> int:
         """How often it looks at an image that stands to the end: the clean pass, and each attack's passes, if it says them."""
         return 1 + sum(getattr(attack, "passes", 0) for attack in self.attacks(config))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from .attacks import frozen
 from .losses import Loss, cross_entropy
 from .models import Classifier
+from .records import ConfigError
 from .terms import Facts, Prediction
 
 # (model, x, y) → (loss(logits, target) → [n], target [n, …])
@@ -43,3 +44,12 @@ def on_clean_output(first: Prediction, facts: Facts) -> Inner:
 
 
 INNER = {"cross-entropy": on_labels, "method": on_own_loss, "clean output": on_clean_output}
+
+
+def inner_named(name: str) -> Callable[[Prediction, Facts], Inner]:
+    """ConfigError for one of one's own that this process, a worker of `sweep`, was never told of."""
+    if name not in INNER:
+        raise ConfigError(
+            f"this process knows no inner loss {name!r}; put it into INNER in a module that your method imports, or call sweep with jobs=1"
+        )
+    return INNER[name]

@@ -27,7 +27,7 @@ from .data import load_dataset
 from .devices import cpu_threads, resolve_device
 from .estimates import Plan
 from .evaluation import PAPER, STRONG, Damage, Outcomes, Protocol, several
-from .images import DataError, Split, under_represented, which
+from .images import DataError, ImageDataset, Split, under_represented, which
 from .models import Classifier, Spec, adjusted, at_once, load
 from .places import absolute
 from .progress import REDRAW, tqdm
@@ -117,15 +117,15 @@ class Run:
         outcomes = self.outcomes(protocol, progress=progress)
         return evaluation.accuracies(outcomes, self.classes, self.rare, union=protocol.union)
 
-    def outcomes(self, protocol: Protocol = PAPER, *, progress: bool = False) -> Outcomes:
-        """What the network said of each test image under a protocol."""
+    def outcomes(self, protocol: Protocol = PAPER, *, progress: bool = False, wait: bool = True) -> Outcomes:
+        """What the network said of each test image under a protocol.  wait: as of `train`."""
         protocol = self._asked(protocol)
         if (known := self._said(protocol)) is not None:
             return known
         path = self.path_of(protocol)
         if (known := read_outcomes(path)) is not None and known.complete:
             return known
-        with locked(self.folder, "evaluating"):
+        with locked(self.folder, "evaluating", wait):
             known = read_outcomes(path)
             if known is None or not known.complete:
                 known = self._attempt(protocol, path, known, progress)
@@ -143,11 +143,7 @@ class Run:
 
     def _attempt(self, protocol: Protocol, path: Path, known: Outcomes | None, progress: bool) -> Outcomes:
         attacks = protocol.attacks(self.config)
-        tried = getattr(self.data, protocol.part)
-        if tried is None:
-            raise RunError(
-                f"{self.config.name} held out no validation images; set validation=0.2, say, and train again"
-            )
+        tried = self._images(protocol.part)
         model = self.model if protocol.tau == self.tau else adjusted(self.model, self._counts, protocol.tau)
         bar = tqdm(
             total=len(tried) * (1 + len(attacks)), desc=protocol.name, unit="image", disable=not progress, delay=REDRAW
@@ -174,6 +170,13 @@ class Run:
         if not write_if_possible(path, done.write, "the evaluation is kept in this session only"):
             self.said[protocol.name] = done
         return done
+
+    def _images(self, part: str) -> ImageDataset:
+        if (images := getattr(self.data, part)) is None:
+            raise RunError(
+                f"{self.config.name} held out no validation images; set validation=0.2, say, and train again"
+            )
+        return images
 
     def path_of(self, protocol: Protocol) -> Path:
         """Where the outcomes under a protocol are kept.  RunError for a run without a folder, read from results/."""
@@ -258,8 +261,8 @@ class Run:
             )
 
     def features(self, attack: PGD | None = None, part: str = "test") -> np.ndarray:
-        """`features.penultimate` of its "test" or "train" images, as they are or attacked; computed once, stored beside the model."""
-        images = getattr(self.data, part)
+        """`features.penultimate` of its "test", "train" or "validation" images, as they are or attacked; computed once, stored beside the model."""
+        images = self._images(part)
         met = f"{attack} with τ = {self.tau}" if attack and self.tau else attack
         key = hashlib.sha256(f"{met} {images.fingerprint}".encode()).hexdigest()[:8]
         path = self._file("features") / f"{part}-{key}.npy"
@@ -313,6 +316,8 @@ class Run:
         """
         protocols = several(protocols)
         folder = absolute(folder)
+        if (folder / "provenance.json").exists():
+            raise RunError(f"{folder} is the folder of a run, which an export would overwrite; name another folder")
         with told(folder, "make room, or name another folder"):
             folder.mkdir(parents=True, exist_ok=True)
             write(folder / "model.pt", self._write_weights)

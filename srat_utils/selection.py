@@ -83,6 +83,11 @@ def on_validation(
     kind, _, measure = by.partition(" ")
     if kind not in ("clean", "robust") or measure not in MEASURES:
         raise ConfigError(f"by must be 'clean' or 'robust' and one of {', '.join(MEASURES)}, not {by!r}")
+    if kind == "robust" and len({protocol.meets(config) for config in configs}) > 1:
+        raise ConfigError(
+            "the configs would be tested by different attacks, and the one with the weakest would win; give a protocol whose "
+            "attacks are the same for all: Protocol('fixed', lambda config: [PGD(8 / 255, 2 / 255, 20)])"
+        )
     settings = differing(configs)
     if unknown := set(over) - set(settings):
         raise ConfigError(f"over names {', '.join(sorted(unknown))}, in which the configs do not differ")

@@ -209,6 +209,11 @@ def _attempt(
         look_at_the_clock()
         with said_before():
             run = train(config, store=folder.parent, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
+        if run.folder != folder:
+            return (
+                task,
+                f"trained as {run.folder.name}: this process sees another method or attack; call sweep with jobs=1",
+            )
         if not kept(run, protocols):
             return task, f"its outcomes could not be kept in {run.folder}; make room there, or name another store"
     except OutOfTime:

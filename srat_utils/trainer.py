@@ -41,7 +41,7 @@ def train(
 
     store: the folder of runs; None for `default_store()`.  progress: whether to show a bar and, where it will take a minute or
     more, or own images stay unused, `plan(config)` before it.
-    wait: whether to wait for another process that is training the same run, which a line says, instead of raising RunError.
+    wait: whether to wait for another process that is training or testing the same run, which a line says, instead of raising RunError.
     protocols: what the network is tested under.
     after_epoch: called with the state after each epoch; what it raises stops the run, which a later call resumes.
     Raises RunError where the store cannot be written, before anything is trained, and TrainingError when the loss is no longer
@@ -61,7 +61,7 @@ def train(
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
     for protocol in protocols:
-        run.outcomes(protocol, progress=progress)
+        run.outcomes(protocol, progress=progress, wait=wait)
     return run
 
 

@@ -18,7 +18,7 @@ from .budgets import Budget
 from .config import Config
 from .devices import cpu_threads, resolve_device
 from .images import ImageDataset
-from .inner import INNER, Inner
+from .inner import Inner, inner_named
 from .losses import has_positive
 from .models import Classifier, Spec, at_once, in_mode
 from .records import ConfigError, Record
@@ -162,7 +162,7 @@ class Job:
         recipe = config.recipe
         return cls(
             objective=state.objective,
-            inner=INNER[config.attack_loss](recipe.terms[0], state.facts),
+            inner=inner_named(config.attack_loss)(recipe.terms[0], state.facts),
             attack=config.training_attack if config.adversarial else None,
             attack_training=config.attack_batch_norm == "train",
             update=recipe.update,

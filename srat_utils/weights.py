@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .images import under_represented
-from .records import Record, above, checked, fraction, one_of
+from .records import ConfigError, Record, above, checked, fraction, one_of
 
 Counts = Sequence[int] | np.ndarray
 
@@ -71,7 +71,13 @@ class Always(Record):
     def of(self, counts: Counts, under: np.ndarray | None = None) -> np.ndarray:
         """w of each class, float64 [C].  under: bool [C], which classes are rare; None: by the counts."""
         if self.weight_ratio is not None:
-            weights = plain_ratio(under_represented(counts) if under is None else under, self.weight_ratio)
+            under = under_represented(counts) if under is None else np.asarray(under)
+            if not under.any() and self.weight_ratio != 1:
+                raise ConfigError(
+                    f"weight_ratio={self.weight_ratio:g} weighs rare classes, and none of {len(counts)} classes is rare by the rule; "
+                    "name them: rare=(…)"
+                )
+            weights = plain_ratio(under, self.weight_ratio)
         else:
             weights = class_balanced(counts, self.beta)
         return weights / np.average(weights, weights=counts) if self.reduction == "expected" else weights

@@ -1,5 +1,6 @@
 """The rule keeps its promise: false findings, coverage and power on simulated runs, and classical tests where one fits."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy import stats
 
 from srat_utils import Config, effects
+from srat_utils.attacks import PGD
 from srat_utils.effects import (
     above_best,
     chance_wins,
@@ -19,7 +21,7 @@ from srat_utils.effects import (
     paired,
     word,
 )
-from srat_utils.evaluation import STRONG, Outcomes
+from srat_utils.evaluation import STRONG, Outcomes, Protocol
 from srat_utils.runs import Run
 
 
@@ -426,6 +428,31 @@ def test_runs_that_do_not_pair_are_refused_and_no_runs_are_not_measured():
     with pytest.raises(ValueError, match="kind must be"):
         difference(runs, runs, "overall", "Clean")
     assert difference(runs, runs).p == 1
+
+
+def test_networks_under_different_attacks_are_not_compared():
+    runs = made_up_runs(np.random.default_rng(4), (0, 1))
+    budget = [replace(run, config=run.config.replace(step=0.01)) for run in runs]
+    with pytest.raises(ValueError, match="same attacks"):
+        difference(runs, budget)
+    assert difference(runs, runs, "under", "robust", against="clean").estimate < 0
+    fixed = Protocol("fixed", lambda config: [PGD(0.2, 0.05, 3)])
+
+    def held(run):
+        said = run.said["strong"]
+        of_it = {"clean": said.predictions["clean"], PGD(0.2, 0.05, 3).name: said.predictions[NAMES[0]]}
+        return replace(run, said={"fixed": Outcomes(said.test, said.labels, of_it)})
+
+    assert difference(map(held, runs), map(held, budget), protocol=fixed).estimate == 0
+
+
+def test_rivals_of_one_seed_each_cost_no_other_row_its_word():
+    found = from_seeds(np.array([5.0, 6.0, 5.5]))
+    alone = above_best([from_seeds(np.array([1.0])), from_seeds(np.array([2.0]))])
+    table = judge({"a": found, "b": alone})
+    assert table.loc["a", "p"] == found.p and table.loc["b", "verdict"] == "undecided"
+    among = judge({"a": found, "b": above_best([found, from_seeds(np.array([1.0]))])})
+    assert among.loc["a", "p"] == pytest.approx(2 * found.p)
 
 
 def test_a_difference_of_differences_is_of_the_same_seeds_and_images():

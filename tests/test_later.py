@@ -1,5 +1,9 @@
 """The methods beside the paper's eleven: each against its formula, and what must hold for all of them."""
 
+import functools
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from itertools import combinations
 from types import SimpleNamespace
@@ -10,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from helpers import build, few_digits, small_batch
 
-from srat_utils import METHODS, PAPER, Config, train
+from srat_utils import METHODS, PAPER, Config, records, train
 from srat_utils.attacks import PGD, pgd
 from srat_utils.batches import SAMPLERS
 from srat_utils.course import after
@@ -566,3 +570,45 @@ class Scaled(Prediction):
         ("head_scale = None", "head_scale = 30.0"),
     ):
         assert of(written.replace(old, new)) != of(written)
+
+
+def test_a_class_says_its_code_as_the_process_did_that_sent_it_and_edited_anew(monkeypatch):
+    scope = {"partial": functools.partial, "__name__": "mine"}
+    exec("def scaled(x, by):\n    return by * x\ntwice = partial(scaled, by=2)", scope)
+    exec("class Own:\n    def each(self, x):\n        return twice(x) if x in {'a', 'b', 'c'} else x", scope)
+    here = code_of(scope["Own"])
+    scope["twice"] = functools.partial(scope["scaled"], by=3)
+    edited = code_of(scope["Own"])
+    assert edited != here
+    scope["twice"] = functools.partial(scope["scaled"], by=4)  # as a worker may see it, without the source
+    monkeypatch.setattr(records.os, "getpid", lambda: -1)
+    assert code_of(scope["Own"]) == edited
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_the_order_of_a_set_of_words_is_no_part_of_a_methods_code(hash_seed):
+    script = "from srat_utils.records import code_of\nclass Own:\n    def each(self, x):\n        return x in {'a', 'b', 'c', 'd'}\n"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", f"{script}print(code_of(Own))"], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("0", hash_seed)
+    ]  # fmt: skip
+    assert said[0] == said[1] != ""
+
+
+def test_an_inner_loss_of_ones_own_is_part_of_the_identity_and_refused_where_it_is_unknown(monkeypatch):
+    def on_nothing(first, facts):
+        return lambda model, x, y: (lambda logits, target: 0 * logits.sum(1), y)
+
+    monkeypatch.setitem(INNER, "mine", on_nothing)
+    own = Config(method="CE", attack_loss="mine")
+    before = own.fingerprint
+    monkeypatch.setitem(INNER, "mine", lambda first, facts: on_nothing(first, facts))
+    assert own.fingerprint != before
+    natural = own.replace(adversarial=False)
+    assert natural.fingerprint == Config(method="CE", adversarial=False).fingerprint
+    monkeypatch.delitem(INNER, "mine")
+    with pytest.raises(ConfigError, match=r"knows no inner loss 'mine'.*jobs=1"):
+        _ = own.fingerprint

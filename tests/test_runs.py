@@ -852,6 +852,25 @@ def test_a_training_does_not_go_on_with_other_images_or_random_numbers(broken_of
     assert path.read_bytes() == before
 
 
+def test_an_export_does_not_overwrite_a_run(finished):
+    before = (finished.folder / "model.pt").read_bytes()
+    with pytest.raises(RunError, match=r"is the folder of a run.*name another"):
+        finished.prior_off().export(finished.folder)
+    assert (finished.folder / "model.pt").read_bytes() == before
+
+
+def test_features_of_validation_images_that_are_not_there_are_refused(finished):
+    with pytest.raises(RunError, match="held out no validation images"):
+        finished.features(part="validation")
+
+
+def test_a_worker_that_knows_another_method_is_told_of(tmp_path, monkeypatch):
+    real = sweeps.train
+    monkeypatch.setattr(sweeps, "train", lambda config, **options: real(config.replace(seed=1), **options))
+    with pytest.raises(RunError, match="sees another method or attack; call sweep with jobs=1"):
+        sweep([NATURAL], jobs=1, store=tmp_path, progress=False)
+
+
 def test_an_export_into_the_folder_of_another_leaves_nothing_of_that(finished, tmp_path, monkeypatch, capsys):
     def fail(*arguments, **options):
         raise DataError("gone")

@@ -121,6 +121,8 @@ def test_a_set_that_brings_validation_images_needs_no_share(tmp_path):
         ([BASE, BASE.replace(epochs=3)], {"by": "under"}, "by must be"),
         ([BASE, BASE.replace(epochs=3)], {"by": "robust rare"}, "by must be"),
         ([BASE, BASE.replace(epochs=3)], {"over": ["method"]}, "do not differ"),
+        ([BASE, BASE.replace(eps=0.1)], {}, "different attacks"),
+        ([BASE, BASE.replace(step=0.0)], {}, "different attacks"),
         ([BASE.replace(validation=None, epochs=e) for e in (1, 2)], {}, "would make their accuracy worthless"),
     ],
 )

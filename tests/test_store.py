@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -325,18 +326,31 @@ def test_two_processes_that_ask_for_one_run_train_it_once(tmp_path, finished):
     assert same_weights(run, finished)
 
 
-def test_a_run_that_another_process_is_training_is_refused_in_one_line_where_nobody_waits(tmp_path, no_training):
-    folder = folder_of(TINY, tmp_path)
-    folder.mkdir()
+@contextmanager
+def another_process_at(folder):
     script = f"from filelock import FileLock\nwith FileLock({str(folder / '.lock')!r}):\n    print('held', flush=True)\n    input()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another process") as error:
-            train(TINY, store=tmp_path, progress=False, wait=False)
+        yield
         holder.communicate("\n")
+
+
+def test_a_run_that_another_process_is_training_is_refused_in_one_line_where_nobody_waits(tmp_path, no_training):
+    folder = folder_of(TINY, tmp_path)
+    folder.mkdir()
+    with another_process_at(folder), pytest.raises(RunError, match="another process") as error:
+        train(TINY, store=tmp_path, progress=False, wait=False)
     assert TINY.name in str(error.value) and one_line(error)
+
+
+def test_nobody_waits_for_tests_either(finished, tmp_path, no_training):
+    folder = tmp_path / finished.folder.name
+    shutil.copytree(finished.folder, folder)
+    shutil.rmtree(folder / "evaluations")
+    with another_process_at(folder), pytest.raises(RunError, match="another process"):
+        train(finished.config, store=tmp_path, progress=False, wait=False)
 
 
 def test_of_two_writers_at_one_time_each_writes_a_whole_file(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srat_utils import losses, weights
+from srat_utils.records import ConfigError
 
 STEP_100 = [5000] * 5 + [50] * 5
 STEP_10 = [5000] * 5 + [500] * 5
@@ -142,3 +143,10 @@ def test_the_expected_reduction_is_unbiased_over_batches_and_the_weighted_one_ca
         order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).split(20)
         shares = [weights.reduce(values[i], w[i], reduction).item() for i in order]
         assert low < np.mean(shares) < high
+
+
+def test_a_ratio_for_rare_classes_where_none_is_rare_is_refused():
+    with pytest.raises(ConfigError, match=r"weight_ratio=50 .* none of 10 classes is rare.*rare="):
+        weights.Always(50).of([100] * 5 + [60] * 5)
+    assert weights.Always(1).of([100, 60]).tolist() == [1, 1]
+    assert weights.Always(50).of([100, 60], [False, True]).tolist() == [1, 50]
