@@ -280,6 +280,6 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Classifier:
     except Exception as error:  # json, zip, pickle and torch each have types of their own for a damaged file
         raise DataError(
             f"{folder}: spec.json and model.pt are damaged, or not of one network ({type(error).__name__}); copy both again, "
-            "or export the run again"
+            "export the run again, or, if it is the run's own folder, move it out of the store and call train(config)"
         ) from error
     return model.to(device).eval()
