@@ -293,9 +293,10 @@ class Config:
             else [type(record).__name__, record.items(), code_of(type(record))]
             for record in self.recipe.records()
         ]
-        climbed = inner_named(self.threat.attack_loss)
-        if self.adversarial and not climbed.__module__.startswith(f"{__package__}."):
-            used["inner"] = code_of(climbed)
+        if self.adversarial:
+            climbed = inner_named(self.threat.attack_loss)
+            if not climbed.__module__.startswith(f"{__package__}."):
+                used["inner"] = code_of(climbed)
         return used | {"adversarial": self.adversarial, "seed": self.seed}
 
     @property

@@ -186,9 +186,7 @@ class Right(NamedTuple):
     test_of: np.ndarray  # [N], of each image
     classes: np.ndarray  # [N]; a class of another test set is another class
     rare: np.ndarray  # bool [N]
-    met: dict[
-        tuple[int, str], set[str]
-    ]  # (seed, test set) → the attacks there, with their settings; nothing where images are clean
+    met: dict[tuple[int, str], set[str]]  # (seed, test set) → `Protocol.meets`; empty where images are clean
 
     @classmethod
     def of(cls, runs: Iterable[Run], kind: str, protocol: Protocol) -> Right:

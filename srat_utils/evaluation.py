@@ -48,13 +48,8 @@ class Protocol:
 
     def key(self, config: Config) -> str:
         """A file name for what this protocol computes of a config's network: equal keys, equal numbers."""
-        attacks = list(self.attacks(config))
-        for attack in attacks:
-            if type(attack).__repr__ is object.__repr__:
-                raise ValueError(
-                    f"{type(attack).__name__} needs a __repr__ that gives its settings, as a dataclass has: outcomes are kept under it"
-                )
-        used = f"{attacks} {self.union} {config.test_per_class} {config.seed}"
+        attacks = self.attacks(config)
+        used = f"{self.meets(config)} {self.union} {config.test_per_class} {config.seed}"
         used += "".join(map(arrays_of, attacks))
         used += "".join(
             code_of(type(each)) for each in attacks if not type(each).__module__.startswith(f"{__package__}.")
@@ -65,7 +60,13 @@ class Protocol:
 
     def meets(self, config: Config) -> str:
         """The attacks that a config's network meets, with their settings: equal where accuracies can be compared."""
-        return repr(list(self.attacks(config)))
+        attacks = list(self.attacks(config))
+        for attack in attacks:
+            if type(attack).__repr__ is object.__repr__:
+                raise ValueError(
+                    f"{type(attack).__name__} needs a __repr__ that gives its settings, as a dataclass has: outcomes are kept under it"
+                )
+        return repr(attacks)
 
     def looks(self, config: Config) -> int:
         """How often it looks at an image that stands to the end: the clean pass, and each attack's passes, if it says them."""

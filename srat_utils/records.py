@@ -10,6 +10,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -94,27 +95,24 @@ class Record:
         return dataclasses.replace(self, **{name: settings[name] for name in self.names() if name in settings})
 
 
-def code_of(kind: type) -> str:
-    """A hash of what a class written elsewhere does: of its functions' source, or of their code where that is not at hand.
+def code_of(kind: type | Callable) -> str:
+    """A hash of what a class or function written elsewhere does: of its functions' source, or of their code where that is not at hand.
 
     With it the classes, functions and plain values (numbers, text, tuples of them; lists and dicts may be changed as they are used)
     that it names or inherits from, if they stand in its module or notebook.  A worker process has no notebook to read, and is told
     by the process that sent the class.
     """
-    told = vars(kind).get(TOLD)
+    told = getattr(kind, "__dict__", {}).get(TOLD)
     if told and told[0] != os.getpid():
         return told[1]
-    digest, seen = hashlib.sha256(), set()
+    digest, seen, written = hashlib.sha256(), set(), kind
+    while isinstance(written, functools.partial):
+        written = written.func
 
     def instructions(code) -> str:
-        inner = [
-            instructions(part)
-            if inspect.iscode(part)
-            else repr(
-                sorted(part, key=repr) if isinstance(part, frozenset) else part
-            )  # whose order changes with the process
-            for part in code.co_consts
-        ]
+        # A set's order changes with the process.
+        parts = [sorted(part, key=repr) if isinstance(part, frozenset) else part for part in code.co_consts]
+        inner = [instructions(part) if inspect.iscode(part) else repr(part) for part in parts]
         return f"{code.co_code.hex()} {code.co_names} {inner}"
 
     def named(code) -> set[str]:
@@ -131,7 +129,7 @@ def code_of(kind: type) -> str:
             member = getattr(member, inside, None) or member
         if isinstance(member, PLAIN):
             digest.update(f"{name} = {member!r}".encode())
-        elif id(member) in seen or getattr(member, "__module__", None) != kind.__module__:
+        elif id(member) in seen or getattr(member, "__module__", None) != written.__module__:
             return
         elif inspect.isclass(member):
             seen.add(id(member))
@@ -150,9 +148,13 @@ def code_of(kind: type) -> str:
             for other in sorted(named(member.__code__)):
                 add(other, around.get(other, member.__globals__.get(other)))
 
-    add(kind.__name__, kind)
-    setattr(kind, TOLD, (os.getpid(), digest.hexdigest()[:12]))
-    return digest.hexdigest()[:12]
+    add(getattr(written, "__name__", ""), kind)
+    code = digest.hexdigest()[:12]
+    with suppress(
+        AttributeError, TypeError
+    ):  # Python's own types take no attribute, and every process reads them alike
+        setattr(kind, TOLD, (os.getpid(), code))
+    return code
 
 
 def canonical(name: str, kind: str | type, value):

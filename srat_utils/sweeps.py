@@ -71,12 +71,12 @@ def sweep(
         for run in asked
         if not finished(run)
     }
-    running, over, failures = [], set(), {}
     here = joblib.parallel.get_active_backend()[1] is None  # elsewhere workers may have images that this machine lacks
-    for name, why in (unreadable(run.config.dataset for run in missing.values()) if here else {}).items():
-        lost = [task for task, run in missing.items() if run.config.dataset == name]
-        failures |= {task[0]: f"DataError: {why}" for task in lost}
-        missing = {task: run for task, run in missing.items() if task not in lost}
+    lost = unreadable(run.config.dataset for run in missing.values()) if here else {}
+    failures = {
+        task[0]: f"DataError: {lost[run.config.dataset]}" for task, run in missing.items() if run.config.dataset in lost
+    }
+    missing = {task: run for task, run in missing.items() if run.config.dataset not in lost}
     if jobs is None and here:
         on_gpu = any(resolve_device(run.config.device).type == "cuda" for run in missing.values())
         jobs = 1 if on_gpu else joblib.cpu_count()
@@ -88,6 +88,7 @@ def sweep(
             at_once = f", {jobs} at a time" if jobs and jobs > 1 else ""
             where = "on this machine" if jobs else "on one worker like this machine"
             tell(f"{len(missing)} runs to train: about {estimates.duration(seconds)} {where}{at_once}.")
+    running, over = [], set()
     end = None if minutes is None else time.time() + 60 * minutes  # the wall clock, which processes share
     epochs = sum(run.config.epochs for run in missing.values())
     bar = tqdm(total=epochs, unit="epoch", disable=not (progress and missing), mininterval=0.5)
@@ -210,10 +211,8 @@ def _attempt(
         with said_before():
             run = train(config, store=folder.parent, progress=False, protocols=protocols, after_epoch=look_at_the_clock)
         if run.folder != folder:
-            return (
-                task,
-                f"trained as {run.folder.name}: this process sees another method or attack; call sweep with jobs=1",
-            )
+            why = "this process sees another method than the one that asked; call sweep with jobs=1"
+            return task, f"trained as {run.folder.name}: {why}"
         if not kept(run, protocols):
             return task, f"its outcomes could not be kept in {run.folder}; make room there, or name another store"
     except OutOfTime:

@@ -607,8 +607,16 @@ def test_an_inner_loss_of_ones_own_is_part_of_the_identity_and_refused_where_it_
     before = own.fingerprint
     monkeypatch.setitem(INNER, "mine", lambda first, facts: on_nothing(first, facts))
     assert own.fingerprint != before
+    monkeypatch.setitem(INNER, "mine", functools.partial(on_nothing, facts=None))
+    before = own.fingerprint
+    monkeypatch.setitem(INNER, "mine", functools.partial(on_nothing, facts=1))
+    assert own.fingerprint != before
     natural = own.replace(adversarial=False)
     assert natural.fingerprint == Config(method="CE", adversarial=False).fingerprint
     monkeypatch.delitem(INNER, "mine")
     with pytest.raises(ConfigError, match=r"knows no inner loss 'mine'.*jobs=1"):
         _ = own.fingerprint
+
+
+def test_code_of_what_takes_no_attribute_is_told_all_the_same():
+    assert code_of(functools.partial) == code_of(functools.partial) and code_of(type(code_of)) and code_of(len)

@@ -15,6 +15,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import joblib
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ import torch
 from dying import train_and_die
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from made_up import picture_folder, save
+from nbclient import NotebookClient
 from PIL import Image
 
 from srat_utils import (
@@ -564,6 +566,31 @@ def test_what_was_left_out_of_a_folder_is_said_once_not_by_each_process(tmp_path
     assert capfd.readouterr().out.count("left out") == 1
 
 
+@pytest.mark.slow
+def test_a_method_written_in_a_notebook_is_swept_by_workers_that_cannot_read_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SRAT_RUNS", str(tmp_path))
+    cells = """
+from dataclasses import dataclass
+from srat_utils import Config, METHODS, losses, sweep
+from srat_utils.methods import Method
+from srat_utils.terms import CE
+
+@dataclass(frozen=True)
+class Mine(CE):
+    def each(self, facts):
+        return losses.cross_entropy
+
+METHODS["mine"] = Method("mine", (Mine(),))
+short = {"epochs": 1, "max_per_class": 20, "test_per_class": 2, "adversarial": False, "evaluation_steps": 1}
+configs = [Config(method="mine", imbalance="balanced", seed=seed, **short) for seed in (0, 1)]
+# ---
+print([run.config.fingerprint for run in sweep(configs, jobs=2, progress=False)] == [c.fingerprint for c in configs])
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells.split("# ---")])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    assert notebook.cells[-1].outputs[0]["text"] == "True\n" and len(list(tmp_path.glob("*mine*"))) == 2
+
+
 def test_an_empty_sweep_is_empty(tmp_path):
     assert sweep([], store=tmp_path) == []
 
@@ -867,7 +894,7 @@ def test_features_of_validation_images_that_are_not_there_are_refused(finished):
 def test_a_worker_that_knows_another_method_is_told_of(tmp_path, monkeypatch):
     real = sweeps.train
     monkeypatch.setattr(sweeps, "train", lambda config, **options: real(config.replace(seed=1), **options))
-    with pytest.raises(RunError, match="sees another method or attack; call sweep with jobs=1"):
+    with pytest.raises(RunError, match="sees another method than the one that asked; call sweep with jobs=1"):
         sweep([NATURAL], jobs=1, store=tmp_path, progress=False)
 
 

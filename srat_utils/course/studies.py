@@ -39,6 +39,7 @@ FIGURE_4 = ("CE", "DRCB-LDAM", "SRAT-LDAM")  # whose features the paper shows
 LAMBDAS = (0.0, 0.3, 1.0, 4.0, 8.0)  # Figure 6
 RATIOS = (10.0, 50.0, 100.0, 200.0)  # Figure 5, beside the class-balanced weights
 PAIR_RATIOS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0)  # Figure 2
+OTHER_RATIOS = (1.0, 10.0, 100.0, 200.0)  # of the other pairs of photographs
 BESIDE = ("CE", "CB-Reweight", "DRCB-LDAM", "SRAT-CE", "SRAT-LDAM")  # what the later methods are compared with
 # On digits, rare classes under STRONG; then what the fifth adds its separation to.
 BEST_LATER = ("CB-LDAM", "RoBal-N", "AT-BSL-Both", "RoBal-R", "SRAT-CE-Balanced", "CE-Balanced")
@@ -213,7 +214,7 @@ def photographs(base: Config, seeds: Iterable[int]) -> list[Config]:
         listed += [one.replace(method=method) for method in BEST_LATER for one in hard if one.method == "CE"]
         listed += figure_5(base, [seed], methods=(*two, "DRCB-CE")) + figure_6(base, [seed], LAMBDAS[1:], two)
         listed += cells if seed in seeds[:1] else []
-        listed += binary(base, [seed], (1.0, 10.0, 100.0, 200.0), others) if seed in seeds[:2] else []
+        listed += binary(base, [seed], OTHER_RATIOS, others) if seed in seeds[:2] else []
     return list(dict.fromkeys(listed))
 
 
